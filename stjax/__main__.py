@@ -1,0 +1,5 @@
+"""stjax from the command line: `python -m stjax`."""
+
+from stjax.cli import main
+
+main()

@@ -1,0 +1,127 @@
+"""One input climbs: `init` and `step` are pure functions of one clip; the loop belongs to the caller.
+
+    x <- project(x + update(d/dx [ strength a(T(x)) - sum_r lambda_r R_r(x) ]))
+
+T is a random view (jitter). Nothing here is jitted, and nothing knows of other units.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from stjax.ascent.optimizers import Strengths
+from stjax.ascent.recipes import Recipe
+from stjax.ascent.regularizers import project
+from stjax.errors import UsageError
+from stjax.types import Clip, Network, Params, Scalar
+
+
+class State(NamedTuple):
+    """What the next step needs. It holds no key: randomness is fold_in(key, step)."""
+
+    step: Scalar
+    clip: Clip
+    optimizer: Any
+
+
+class Info(NamedTuple):
+    """What one may look at, all of it before the step was taken.
+
+    value: of equation (1).
+    activation: a(T(x)), unweighted.
+    penalties: name -> lambda_r R_r(x).
+    slope: largest |d activation / d x|; a unit where it is 0 at every step is dead.
+    """
+
+    value: Scalar
+    activation: Scalar
+    penalties: dict[str, Scalar]
+    slope: Scalar
+
+
+def init(recipe: Recipe, key: Array, canvas: Clip, start: Clip | None = None) -> State:
+    """Uniform noise over the canvas, scaled so that the 95 % quantile of |x| is `recipe.start`.
+
+    For uniform(-1, 1) that quantile is 0.95, whatever was drawn, so the scale is start / 0.95.
+
+    Args:
+      recipe: how the input will be found.
+      key: of this unit; a stream's noise depends on it and on the stream alone.
+      canvas: shapes, as `View.clip` gives them; None for a stream the layer does not see.
+      start: streams to begin from instead of noise.
+    """
+    start = start or Clip()
+
+    def noise(number: int, shape: Any, given: Any) -> Any:
+        if given is not None or shape is None:
+            return given
+        draw = jax.random.uniform(jax.random.fold_in(key, number), shape.shape, shape.dtype, -1.0, 1.0)
+        return draw * (recipe.start / 0.95)
+
+    clip = Clip(*(noise(i, *pair) for i, pair in enumerate(zip(canvas, start, strict=True))))
+    return State(jnp.zeros((), jnp.int32), clip, recipe.optimizer.init(clip))
+
+
+def activation(network: Network, recipe: Recipe, params: Params, seen: Clip, target: Any) -> Scalar:
+    """a(x): the recipe's objective on what the network makes of a view."""
+    if recipe.objective is None:
+        raise UsageError("a recipe must have an objective before it runs: use recipe.aim(layer, stride)")
+    _, activations = network.apply({"params": params}, seen)
+    return recipe.objective(activations, target)
+
+
+def penalties(recipe: Recipe, clip: Clip, strengths: Strengths) -> dict[str, Scalar]:
+    """lambda_r R_r(x) of each regulariser, by name."""
+    return {r.name: strengths.penalties[r.name] * r(clip) for r in recipe.regularizers}
+
+
+def step(
+    network: Network,
+    recipe: Recipe,
+    params: Params,
+    key: Array,
+    target: Any,
+    strengths: Strengths,
+    state: State,
+) -> tuple[State, Info]:
+    """One step uphill.
+
+    Args:
+      network: static; `apply({"params": params}, clip) -> (scores, activations)`.
+      recipe: static; aimed at an objective.
+      params: of the network, never changed.
+      key: of this unit; each step folds its number in.
+      target: unit index or direction, as the objective expects.
+      strengths: weights of equation (1), from `recipe.strengths`.
+      state: from `init` or an earlier step.
+    """
+    key = jax.random.fold_in(key, state.step)
+
+    def grows(clip: Clip) -> Scalar:
+        for number, transform in enumerate(recipe.transforms):
+            clip = transform(jax.random.fold_in(key, number), clip)
+        return activation(network, recipe, params, clip, target)
+
+    def shrinks(clip: Clip) -> tuple[Scalar, dict[str, Scalar]]:
+        each = penalties(recipe, clip, strengths)
+        return sum(each.values(), start=jnp.zeros(())), each
+
+    a, uphill = jax.value_and_grad(grows)(state.clip)
+    (penalty, each), downhill = jax.value_and_grad(shrinks, has_aux=True)(state.clip)
+    gradient = jax.tree.map(lambda up, down: strengths.activation * up - down, uphill, downhill)
+    slope = jnp.stack([jnp.max(jnp.abs(g)) for g in jax.tree.leaves(uphill)]).max()
+    if recipe.hold:
+        still = getattr(gradient, recipe.hold)
+        gradient = gradient._replace(**{recipe.hold: jax.tree.map(jnp.zeros_like, still)})
+    progress = (state.step + 1) / recipe.steps
+    moved, optimizer = recipe.optimizer.update(gradient, state.optimizer, progress, strengths)
+    clip = project(jax.tree.map(jnp.add, state.clip, moved), recipe.bound)
+    if recipe.hold:
+        clip = clip._replace(**{recipe.hold: getattr(state.clip, recipe.hold)})
+    info = Info(strengths.activation * a - penalty, a, each, slope)
+    return State(state.step + 1, clip, optimizer), info
+

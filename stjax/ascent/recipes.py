@@ -1,0 +1,103 @@
+"""Frozen descriptions of a run, and the named ones.
+
+A recipe says how one input is found; `aim` adds what is to grow. Units, kappa, chi and ahat are traced and
+belong to no recipe.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from stjax.ascent.objectives import Neuron
+from stjax.ascent.optimizers import Adam, Momentum, Optimizer, Strengths
+from stjax.ascent.regularizers import KAPPA, LocalEnergy, SpatialVariation, TemporalVariation
+from stjax.ascent.transforms import jitter
+from stjax.errors import UsageError, nearest
+from stjax.types import Objective, Regularizer, Transform
+
+BALANCE = 1e4
+"""Of the objective against the lambdas: its weight is 1e4 / (rho^2 ahat)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How one input is found.
+
+    Args:
+      name: of a named recipe, written into results.
+      steps: >= 1.
+      optimizer: the rule for steps uphill.
+      regularizers: penalties; their names key the strengths.
+      bound: B, the longest a pixel's vector may be, in grey levels.
+      start: 95 % quantile of |x| of the uniform noise that a run starts from, in grey levels.
+      jitters: whether `aim` adds the jitter of the layer's stride.
+      transforms: random views, applied in order at each step.
+      objective: what is to grow; None until aimed.
+      hold: a stream that keeps its start ("appearance" or "motion"), None to move both.
+    """
+
+    name: str = "custom"
+    steps: int
+    optimizer: Optimizer
+    regularizers: tuple[Regularizer, ...] = (LocalEnergy(), SpatialVariation(), TemporalVariation())
+    bound: float = 160.0
+    start: float = 80.0 / 3**0.5
+    jitters: bool = True
+    transforms: tuple[Transform, ...] = ()
+    objective: Objective | None = None
+    hold: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise UsageError(f"steps must be at least 1: got {self.steps}; nearest: 1")
+        if self.hold not in (None, "appearance", "motion"):
+            raise UsageError(f"hold must be appearance or motion: got {self.hold!r}")
+
+    def aim(self, layer: str | Objective, stride: int) -> Recipe:
+        """This recipe with an objective, and with the jitter that suits a layer's stride.
+
+        Args:
+          layer: an endpoint name, for its centre unit; or any objective.
+          stride: of the layer in pixels.
+        """
+        objective = Neuron(layer) if isinstance(layer, str) else layer
+        transforms = (*self.transforms, *(jitter(stride) if self.jitters else ()))
+        return dataclasses.replace(self, objective=objective, transforms=transforms, jitters=False)
+
+    @property
+    def margin(self) -> int:
+        """Pixels by which a canvas exceeds the window that the network sees."""
+        return sum(transform.margin for transform in self.transforms)
+
+    def strengths(self, *, rho: Any, ahat: Any, chi: Any = 1.0, kappa: Any = KAPPA) -> Strengths:
+        """The weights of equation (1): 1e4/(rho^2 ahat), and each penalty's lambda.
+
+        Args:
+          rho: side of the receptive field in pixels.
+          ahat: the unit's largest recorded activation, > 0.
+          chi: slowness, >= 0, in units of kappa.
+          kappa: weight of the spatial variation, >= 0.
+        """
+        penalties = {r.name: r.strength(kappa, chi) for r in self.regularizers}
+        return Strengths(BALANCE / (rho * rho * ahat), penalties)
+
+
+PAPER = Recipe(name="paper", steps=300, optimizer=Momentum())
+"""The constants and the update of the parent code (Mahendran & Vedaldi, IJCV 2016)."""
+
+FAST = Recipe(name="fast", steps=60, optimizer=Adam(rate=10.0, final=0.1))
+
+RECIPES = {recipe.name: recipe for recipe in (PAPER, FAST)}
+
+
+def named(name: str) -> Recipe:
+    """A named recipe.
+
+    Raises:
+      UsageError: there is none of that name.
+    """
+    if name not in RECIPES:
+        raise UsageError(f"a recipe must be a named one: {name!r} is not; {nearest(name, RECIPES)}")
+    return RECIPES[name]

@@ -1,0 +1,111 @@
+"""What is asked for: pairs of unit and chi, cut into equal chunks that fit the memory."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from stjax.ascent.recipes import Recipe
+from stjax.errors import UsageError
+from stjax.networks.geometry import View
+from stjax.types import Params
+
+BUDGET = 2 << 30
+"""Bytes that a chunk's activations may take on a CPU, where a larger chunk gains nothing."""
+SHARE = 0.6
+"""Share of an accelerator's memory that a chunk may take; the rest is for parameters and the compiler."""
+
+
+class Job(NamedTuple):
+    """One input to find. chi is None for a layer that sees no motion."""
+
+    unit: int
+    chi: float | None
+
+
+def jobs(view: View, units: Iterable[int], chi: Iterable[float]) -> list[Job]:
+    """Every unit at every chi, or once where the layer sees no motion.
+
+    Raises:
+      UsageError: a chi is negative or not a number, or nothing is asked for.
+    """
+    chi = list(dict.fromkeys(float(c) for c in chi))
+    for c in chi:
+        if not (c >= 0.0 and math.isfinite(c)):
+            raise UsageError(f"chi must be a number >= 0 (large: slow, 0: speed left free): got {c:g}; nearest: 0")
+    if "motion" not in view.streams:
+        chi = [None]  # type: ignore[list-item]
+    asked = [Job(int(unit), c) for unit in dict.fromkeys(units) for c in chi]
+    if not asked:
+        raise UsageError("at least one unit and one chi must be asked for: got none")
+    return asked
+
+
+def unit_key(key: jax.Array, layer: str, unit: jax.Array | int) -> jax.Array:
+    """The key of a unit: from (seed, layer, unit), never from its place in a chunk.
+
+    chi has no part in it: all chi of a unit start from the same noise, so they can be compared.
+    """
+    return jax.random.fold_in(jax.random.fold_in(key, zlib.crc32(layer.encode())), unit)
+
+
+def num_units(view: View, params: Params) -> int:
+    """Channels of the view's layer, without computing it."""
+    return _endpoints(view, params)[view.layer].shape[-1]
+
+
+def bytes_per_unit(view: View, recipe: Recipe, params: Params) -> int:
+    """Estimate of what one unit's step holds at once.
+
+    Every endpoint is kept for the gradient, with its ReLU and what the convolution's form unfolds:
+    measured at 2 to 4 times the endpoints' own bytes on a CPU, so 4. The canvas counts 8 times: canvas,
+    gradients, optimiser state.
+    """
+    maps = sum(math.prod(a.shape) * a.dtype.itemsize for a in _endpoints(view, params).values())
+    canvas = sum(math.prod(x.shape) * 4 for x in view.clip(recipe.margin) if x is not None)
+    return 4 * maps + 8 * canvas
+
+
+def memory_budget() -> int:
+    """Bytes that a chunk may take on the default device."""
+    stats = jax.devices()[0].memory_stats() if jax.default_backend() != "cpu" else None
+    return int(SHARE * stats["bytes_limit"]) if stats and "bytes_limit" in stats else BUDGET
+
+
+def chunk_limit(view: View, recipe: Recipe, params: Params) -> int:
+    """The most units that are worth stepping together.
+
+    On an accelerator: what the memory holds, up to 512. On a CPU a chunk only has to amortise the cost of
+    a call; beyond about 32 MB of maps they fall out of the cache.
+    """
+    each = bytes_per_unit(view, recipe, params)
+    fitting = max(1, memory_budget() // each)
+    if jax.default_backend() != "cpu":
+        return min(fitting, 512)
+    return min(fitting, max(4, CACHED // each))
+
+
+CACHED = 128 << 20
+
+
+def chunks(asked: Sequence[Job], limit: int) -> tuple[int, list[list[Job]]]:
+    """Equal chunks of at most `limit` jobs: the size that pads least at the fewest chunks.
+
+    >>> size, parts = chunks([Job(u, None) for u in range(9)], 4)
+    >>> size, [len(part) for part in parts]
+    (3, [3, 3, 3])
+    """
+    number = math.ceil(len(asked) / limit)
+    size = math.ceil(len(asked) / number)
+    return size, [list(asked[i : i + size]) for i in range(0, len(asked), size)]
+
+
+def _endpoints(view: View, params: Params) -> dict[str, jax.ShapeDtypeStruct]:
+    window = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, jnp.float32), view.clip())
+    _, activations = jax.eval_shape(lambda p, c: view.network.apply({"params": p}, c), params, window)
+    return activations

@@ -1,0 +1,236 @@
+"""Drives many ascents: vmap over jobs, jit at this edge, one compilation a layer.
+
+Units, chi, kappa and ahat are traced, so every chunk of a layer runs the same compiled step. Nothing in it
+couples two jobs: what a unit becomes depends on (weights, recipe, layer, unit, chi, seed) alone.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from stjax.ascent import ascend
+from stjax.ascent.ascend import State
+from stjax.ascent.optimizers import Strengths
+from stjax.ascent.recipes import FAST, Recipe
+from stjax.ascent.regularizers import KAPPA
+from stjax.ascent.transforms import centre
+from stjax.atlas import plan
+from stjax.atlas.plan import Job
+from stjax.errors import UsageError
+from stjax.networks.geometry import View
+from stjax.types import Clip, Params
+
+STEPS_PER_CALL = 25
+"""On accelerators: steps between two looks at the progress. On CPU a call is one step, since XLA's
+convolutions run slower inside a loop there."""
+
+
+class Summary(NamedTuple):
+    """Of each found clip, as stored: its middle window, without jitter.
+
+    activation_start: a(x) of the noise it started from.
+    activation: a(x).
+    value: of equation (1).
+    penalties: name -> lambda_r R_r(x).
+    dead: the activation's gradient was zero at every step.
+    """
+
+    activation_start: Any
+    activation: Any
+    value: Any
+    penalties: dict[str, Any]
+    dead: Any
+
+
+class Progress(NamedTuple):
+    """How far a run has come, in jobs and in steps of jobs."""
+
+    done: int
+    total: int
+    unit_steps: int
+    total_unit_steps: int
+
+
+class Found(NamedTuple):
+    """One finished job, on the host."""
+
+    job: Job
+    clip: Clip
+    summary: Summary
+
+
+@functools.partial(jax.jit, static_argnames=("view", "recipe"))
+def _begin(
+    view: View, recipe: Recipe, params: Params, key: Array, units: Array, strengths: Strengths, start: Clip
+) -> tuple[State, Array, Array]:
+    keys = jax.vmap(lambda unit: plan.unit_key(key, view.layer, unit))(units)
+    states = jax.vmap(lambda k: ascend.init(recipe, k, view.clip(recipe.margin), start))(keys)
+    return states, keys, jnp.zeros(units.shape)
+
+
+@functools.partial(jax.jit, static_argnames=("view", "recipe"), donate_argnames=("states", "slope"))
+def _advance(
+    view: View,
+    recipe: Recipe,
+    params: Params,
+    keys: Array,
+    units: Array,
+    strengths: Strengths,
+    states: State,
+    slope: Array,
+    count: Array | None,
+) -> tuple[State, Array]:
+    def once(_: Any, carry: tuple[State, Array]) -> tuple[State, Array]:
+        states, slope = carry
+        advance = functools.partial(ascend.step, view.network, recipe, params)
+        states, info = jax.vmap(advance)(keys, units, strengths, states)
+        return states, jnp.maximum(slope, info.slope)
+
+    if count is None:
+        return once(0, (states, slope))
+    return jax.lax.fori_loop(0, count, once, (states, slope))
+
+
+@functools.partial(jax.jit, static_argnames=("view", "recipe"))
+def _measure(
+    view: View, recipe: Recipe, params: Params, units: Array, strengths: Strengths, clips: Clip
+) -> tuple[Clip, Summary]:
+    def one(unit: Array, strength: Strengths, clip: Clip) -> tuple[Clip, Summary]:
+        window = centre(clip, recipe.margin)
+        a = ascend.activation(view.network, recipe, params, window, unit)
+        each = ascend.penalties(recipe, window, strength)
+        value = strength.activation * a - sum(each.values(), start=jnp.zeros(()))
+        return window, Summary(a, a, value, each, False)
+
+    return jax.vmap(one)(units, strengths, clips)
+
+
+def climb(
+    view: View,
+    recipe: Recipe,
+    params: Params,
+    key: Array,
+    asked: list[Job],
+    *,
+    ahat: Any,
+    kappa: float = KAPPA,
+    chunk: int | None = None,
+    start: Clip | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Iterator[list[Found]]:
+    """Finds every job, and yields each chunk as it is finished, in the order asked.
+
+    Args are those of `visualize_units`.
+    """
+    if recipe.objective is None:
+        recipe = recipe.aim(view.layer, view.stride)
+    ahat = np.asarray(ahat, np.float32)
+    check(view, asked, ahat=ahat, kappa=kappa, chunk=chunk)
+    size, parts = plan.chunks(asked, chunk or plan.chunk_limit(view, recipe, params))
+    in_loop = jax.default_backend() != "cpu"
+    call = min(STEPS_PER_CALL, recipe.steps) if in_loop else 1
+    done = 0
+
+    def report(steps: int, jobs: int) -> None:
+        if progress:
+            at = Progress(done, len(asked), done * recipe.steps + steps * jobs, len(asked) * recipe.steps)
+            progress(at)
+
+    for part in parts:
+        padded = part + [part[-1]] * (size - len(part))
+        units = jnp.asarray([job.unit for job in padded])
+        strengths = _strengths(recipe, view.rho, ahat, kappa, padded)
+        states, keys, slope = _begin(view, recipe, params, key, units, strengths, start or Clip())
+        _, first = _measure(view, recipe, params, units, strengths, states.clip)
+        for steps in range(0, recipe.steps, call):
+            report(steps, len(part))
+            count = jnp.asarray(min(call, recipe.steps - steps)) if in_loop else None
+            states, slope = _advance(view, recipe, params, keys, units, strengths, states, slope, count)
+            slope.block_until_ready()
+        clips, last = _measure(view, recipe, params, units, strengths, states.clip)
+        last = last._replace(activation_start=first.activation, dead=slope == 0)
+        clips, last = jax.device_get((clips, last))
+        done += len(part)
+        report(0, 0)
+        yield [Found(job, *jax.tree.map(lambda a, i=i: a[i], (clips, last))) for i, job in enumerate(part)]
+
+
+def visualize_units(
+    view: View,
+    recipe: Recipe = FAST,
+    params: Params | None = None,
+    key: Array | None = None,
+    *,
+    units: Iterable[int],
+    chi: Iterable[float] = (10.0, 5.0, 1.0, 0.0),
+    ahat: Any,
+    kappa: float = KAPPA,
+    chunk: int | None = None,
+    start: Clip | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> tuple[Clip, Summary]:
+    """For many units at once, the input that excites each most: argmax of equation (1).
+
+    Args:
+      view: of the layer, from `stjax.view(module, layer)`, or your own for another module.
+      recipe: how; its objective is the layer's centre unit unless it is already aimed.
+      params: of the network.
+      key: `jax.random.key(seed)`; a unit's own key follows from it, the layer and the unit.
+      units: channel numbers.
+      chi: slownesses in units of kappa, each >= 0. A layer that sees no motion is run once.
+      ahat: (channels,), the largest recorded activation of each unit, > 0.
+      kappa: weight of the spatial variation, >= 0.
+      chunk: units stepped together; None lets the memory budget choose. It does not change results.
+      start: streams to begin from instead of noise.
+      progress: called between steps.
+    Returns:
+      A Clip with axes (units, chi, ...), and a Summary with axes (units, chi). Arrays are NumPy, float32.
+    Raises:
+      UsageError: a unit, chi, kappa or chunk outside its range.
+    """
+    if params is None or key is None:
+        raise UsageError("params and key must be given: net.params and jax.random.key(seed)")
+    asked = plan.jobs(view, units, chi)
+    found = [
+        one
+        for part in climb(
+            view, recipe, params, key, asked, ahat=ahat, kappa=kappa, chunk=chunk, start=start, progress=progress
+        )
+        for one in part
+    ]
+    rows = len({job.unit for job in asked})
+    stacked = jax.tree.map(lambda *a: np.stack(a), *((one.clip, one.summary) for one in found))
+    return jax.tree.map(lambda a: a.reshape(rows, -1, *a.shape[1:]), stacked)
+
+
+def check(view: View, asked: list[Job], *, ahat: Any, kappa: float = KAPPA, chunk: int | None = None) -> None:
+    """Refuses what cannot be run, before anything is compiled.
+
+    Raises:
+      UsageError: a unit, ahat, kappa or chunk outside its range.
+    """
+    if not kappa >= 0:
+        raise UsageError(f"kappa must be >= 0: got {kappa:g}; nearest: 0")
+    if chunk is not None and chunk < 1:
+        raise UsageError(f"chunk must be at least 1: got {chunk}; nearest: 1")
+    ahat = np.asarray(ahat)
+    for unit, _ in asked:
+        if not 0 <= unit < len(ahat):
+            near = min(max(unit, 0), len(ahat) - 1)
+            raise UsageError(f"a unit of {view.layer} must be in 0..{len(ahat) - 1}: got {unit}; nearest: {near}")
+        if not (ahat[unit] > 0 and np.isfinite(ahat[unit])):
+            raise UsageError(f"ahat must be a number > 0: {view.layer} unit {unit} has {ahat[unit]:g}")
+
+
+def _strengths(recipe: Recipe, rho: int, ahat: np.ndarray, kappa: float, padded: list[Job]) -> Strengths:
+    each = [
+        recipe.strengths(rho=rho, ahat=float(ahat[job.unit]), kappa=kappa, chi=job.chi or 0.0) for job in padded
+    ]
+    return jax.tree.map(lambda *values: jnp.asarray(values, jnp.float32), *each)

@@ -1,0 +1,1 @@
+"""How parameters come in: files of others and our own store."""

@@ -1,0 +1,26 @@
+"""One kind of error for everything a user can mend: the rule, the value, the nearest right answer."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UsageError(ValueError):
+    """A request that cannot be met as it stands. Its text is one line, fit for a terminal."""
+
+
+def nearest(name: str, options: Iterable[str]) -> str:
+    """The sentence that names the option closest to `name`, or lists the first few options.
+
+    >>> nearest("conv3_9", ["conv3_2", "conv3_3", "fc6"])
+    'nearest: conv3_3'
+    >>> nearest("zebra", ["conv3_2", "fc6"])
+    'one of: conv3_2, fc6'
+    """
+    options = list(options)
+    close = difflib.get_close_matches(name, options, n=1, cutoff=0.6)
+    if close:
+        return f"nearest: {close[0]}"
+    shown = ", ".join(options[:12])
+    return f"one of: {shown}" + (", ..." if len(options) > 12 else "")

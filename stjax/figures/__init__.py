@@ -1,0 +1,5 @@
+"""How results are looked at. Reads arrays and manifest records; knows no network."""
+
+from stjax.figures.document import write_index as write_index
+from stjax.figures.draw import draw_layer as draw_layer
+from stjax.figures.draw import draw_record as draw_record

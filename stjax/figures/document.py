@@ -1,0 +1,207 @@
+"""All results of a run on one page: `index.html`, which works from a disk, without a network or scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from itertools import count, takewhile
+from math import isfinite
+from pathlib import Path
+from urllib.parse import quote
+
+from stjax.figures import animate, color
+from stjax.figures.draw import KEY_WORDS, SHEETS
+from stjax.figures.records import CONVENTIONS, Record, array_path, bare, gain, picture_paths, strengths
+
+_STYLE = """
+:root { color-scheme: light dark; --paper: #fff; --ink: #18181b; --soft: #63636b; --line: #e3e3e8;
+  --link: #1d4ed8; }
+@media (prefers-color-scheme: dark) {
+  :root { --paper: #16161a; --ink: #ececf0; --soft: #a2a2ad; --line: #34343c; --link: #8ab4ff; }
+}
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 76rem; padding: 2.5rem 1.5rem 4rem; background: var(--paper);
+  color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
+h1 { font-size: 1.75rem; font-weight: 600; letter-spacing: -.01em; margin: 0; }
+h2 { font-size: 1.3rem; font-weight: 600; margin: 0; }
+p { margin: .3rem 0 0; color: var(--soft); max-width: 60rem; }
+a { color: var(--link); text-decoration: none; } a:hover { text-decoration: underline; }
+a:focus-visible, summary:focus-visible, input:focus-visible { outline: 2px solid var(--link);
+  outline-offset: 2px; }
+nav { display: flex; flex-wrap: wrap; gap: .3rem 1.1rem; margin: 1.4rem 0 0; }
+fieldset { border: 0; padding: .7rem 0; margin: .8rem 0 0; display: flex; gap: 1.2rem; align-items: center;
+  position: sticky; top: 0; background: var(--paper); z-index: 2; border-bottom: 1px solid var(--line); }
+legend { float: left; padding: 0; color: var(--soft); } label { cursor: pointer; }
+section { margin-top: 2.6rem; scroll-margin-top: 3.5rem; }
+.sheets { display: flex; flex-wrap: wrap; gap: 1.2rem; margin: 1rem 0; padding: 0; list-style: none; }
+.sheets img { display: block; height: 13rem; max-width: 22rem; object-fit: cover; object-position: top left;
+  border: 1px solid var(--line); border-radius: 4px; margin-bottom: .25rem; }
+main img { background: #fff; }
+.key { display: flex; align-items: center; gap: .7rem; margin-left: auto; }
+.key img { display: block; border-radius: 50%; }
+summary { cursor: pointer; padding: .3rem 0; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th { text-align: left; font-weight: 600; padding: .5rem .9rem .3rem 0; vertical-align: bottom; }
+tbody th { vertical-align: top; padding-top: .8rem; min-width: 4rem; } tbody th small { display: block; }
+td { padding: .7rem .9rem .7rem 0; vertical-align: top; line-height: 1.35; }
+tbody tr { border-top: 1px solid var(--line); }
+td img, .none { display: block; width: 9rem; height: 9rem; border-radius: 3px;
+  border: 1px solid var(--line); }
+td img { margin-bottom: .3rem; }
+.none { display: grid; place-items: center; color: var(--soft); margin-bottom: .3rem; }
+.dead { background: repeating-linear-gradient(-45deg, transparent 0 6px, var(--line) 6px 8px); }
+.none b { font-weight: 400; background: var(--paper); padding: .05rem .5rem; }
+small { font-size: .8rem; color: var(--soft); display: block; }
+body:has(#direction:checked) .components, body:has(#components:checked) .direction { display: none; }
+@media (prefers-reduced-motion: reduce) {
+  a.motion img { display: none; }
+  a.motion::after { content: "play"; display: grid; place-items: center; width: 9rem; height: 9rem;
+    border: 1px solid var(--line); border-radius: 3px; margin-bottom: .3rem; }
+}
+"""
+
+_ABOUT = """Each picture is an input that excites one unit as much as possible. &chi; weighs slowness: slow motion
+at the left, speed left free at &chi; = 0. Below a picture: the activation reached, as a multiple of &acirc;, the
+largest recorded over a data set; then activation at the start &rarr; at the end."""
+
+
+def write_index(directory: str | Path, records: Sequence[Record]) -> Path:
+    """Writes `index.html`: for each layer its sheets, and a table of units with pictures and numbers.
+
+    One file, all links relative, no script; a switch on the page shows motion as direction or as components.
+    Layers come in the order in which they first occur; where records repeat a (layer, unit, chi), the last
+    counts. A picture that is not on disk is shown as missing, so the page may be written during a run.
+
+    Args:
+      directory: the run's folder.
+      records: all manifest lines, of any layers.
+    Returns:
+      Path of the page, replaced at once.
+    Raises:
+      UsageError: a record names a file outside the folder.
+    """
+    directory = Path(directory)
+    latest = {(record["layer"], record["unit"], record["chi"]): record for record in records}
+    layers: dict[str, list[Record]] = {}
+    for record in latest.values():
+        layers.setdefault(bare(record["layer"]), []).append(record)
+    path = directory / "index.html"
+    for convention in CONVENTIONS:
+        animate.png(directory / SHEETS / f"key-{convention}.png", color.legend(convention, 132))
+    with animate.replacing(path) as temporary:
+        temporary.write_text("\n".join(_page(directory, layers)) + "\n", encoding="utf-8")
+    return path
+
+
+def _page(directory: Path, layers: Mapping[str, list[Record]]) -> Iterator[str]:
+    every = [record for records in layers.values() for record in records]
+    yield '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">'
+    yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    yield f"<title>What the units want to see</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<header>"
+    yield "<h1>What the units want to see</h1>"
+    facts = [f"model {_one(every, 'model')}", f"recipe {_one(every, 'recipe')}"]
+    facts += [f"{_one(every, 'steps')} steps", f"seed {_one(every, 'seed')}", f"{len(every)} results"]
+    yield f"<p>{' · '.join(facts)}</p>\n<p>{_ABOUT}</p>"
+    yield '<nav aria-label="Layers">'
+    yield from (f'<a href="#{quote(layer)}">{escape(layer)}</a>' for layer in layers)
+    yield "</nav>\n</header>\n<fieldset><legend>Motion as</legend>"
+    yield '<label><input type="radio" name="motion" id="direction" checked> direction</label>'
+    yield '<label><input type="radio" name="motion" id="components"> x, y, magnitude</label>'
+    for convention in CONVENTIONS:
+        words = "; ".join(KEY_WORDS[convention])
+        image = f'<img width="44" height="44" src="{SHEETS}/key-{convention}.png" alt="Key: {words}">'
+        yield f'<span class="key {convention}">{image}<small>{words}</small></span>'
+    yield "</fieldset>\n<main>"
+    for layer, records in layers.items():
+        yield from _section(directory, layer, records, unfolded=len(every) <= 600)
+    yield "</main>\n</body>\n</html>"
+
+
+def _section(directory: Path, layer: str, records: list[Record], *, unfolded: bool) -> Iterator[str]:
+    units: dict[int, list[Record]] = {}
+    for record in sorted(records, key=lambda record: record["unit"]):
+        units.setdefault(record["unit"], []).append(record)
+    dead = sum(all(record["dead"] for record in found) for found in units.values())
+    size = f"{len(units)} unit{'s' if len(units) != 1 else ''}" + (f", {dead} dead" if dead else "")
+    yield f'<section id="{escape(layer)}">\n<h2>{escape(layer)}</h2>\n<p>{size}</p>'
+    yield from _sheets(directory, layer)
+    chis = strengths(records)
+    yield f"<details{' open' if unfolded else ''}><summary>Units one by one</summary>"
+    yield '<div class="scroll"><table>\n<thead><tr><th scope="col">unit</th><th scope="col">appearance</th>'
+    yield "".join(f'<th scope="col">&chi; = {chi:g}</th>' for chi in chis) + "</tr></thead>\n<tbody>"
+    for unit, found in units.items():
+        name = next((record["name"] for record in found if record.get("name")), None)
+        label = f"{unit}" + (f"<small>{escape(name)}</small>" if name else "")
+        yield f'<tr><th scope="row">{label}</th>'
+        # A fused unit has one appearance for each chi; like the sheets, the column shows that of the largest.
+        still = [record for record in found if not record["layer"].startswith("motion/")]
+        still.sort(key=lambda record: -1.0 if record["chi"] is None else record["chi"])
+        yield _cell(directory, still[-1], ("appearance",)) if still else "<td></td>"
+        for chi in chis:
+            record = next((record for record in found if record["chi"] == chi), None)
+            yield (
+                _cell(directory, record, CONVENTIONS)
+                if record
+                else '<td><div class="none">not run</div></td>'
+            )
+        yield "</tr>"
+    yield "</tbody></table></div></details>\n</section>"
+
+
+def _sheets(directory: Path, layer: str) -> Iterator[str]:
+    animated: list[str] = []
+    yield '<ul class="sheets">'
+    for convention in (*CONVENTIONS, "appearance"):
+        stem = f"{SHEETS}/{layer}-{convention}"
+        for page, link in enumerate(_pages(directory, stem, "png"), 1):
+            image = f'<img loading="lazy" src="{link}" alt="{escape(layer)}, sheet {page}, {convention}">'
+            yield f'<li class="{convention}"><a href="{link}">{image}sheet {page}</a></li>'
+        # Animated pages are cut differently from the still ones, so they are listed by themselves.
+        links = [
+            f'<a href="{link}">{ending.upper()} {page}</a>'
+            for ending in ("gif", "mp4")
+            for page, link in enumerate(_pages(directory, stem, ending), 1)
+        ]
+        if links:
+            animated.append(f'<p class="{convention}">Animated sheets: {" · ".join(links)}</p>')
+    yield "</ul>"
+    yield from animated
+
+
+def _pages(directory: Path, stem: str, ending: str) -> list[str]:
+    names = takewhile(lambda name: (directory / name).exists(), (f"{stem}-{n}.{ending}" for n in count(1)))
+    return [quote(name) for name in names]
+
+
+def _cell(directory: Path, record: Record, kinds: Sequence[str]) -> str:
+    if record["dead"]:
+        return '<td><div class="none dead"><b>dead</b></div></td>'
+    paths, parts = picture_paths(directory, record), []
+    chi = "" if record["chi"] is None else f", chi {record['chi']:g}"
+    for kind in kinds:
+        moving = "" if kind == "appearance" else f"motion {kind}"
+        if not paths[kind].exists():
+            parts.append(f'<div class="none {moving}">no picture</div>')
+            continue
+        link = quote(paths[kind].relative_to(directory).as_posix())
+        alt = f"{record['layer']} unit {record['unit']}{chi}, {moving or kind}"
+        parts.append(
+            f'<a class="{moving}" href="{link}"><img loading="lazy" width="144" height="144" src="{link}" '
+            f'alt="{escape(alt)}"></a>'
+        )
+    array = quote(array_path(directory, record).relative_to(directory).as_posix())
+    reached = gain(record).replace("x ahat", "× â")
+    rise = f"{_number(record.get('activation_start'))} → {_number(record.get('activation_end'))}"
+    return f"<td>{''.join(parts)}{reached}<small>{rise} · <a href='{array}'>npz</a></small></td>"
+
+
+def _number(value: float | None) -> str:
+    if value is None or not isfinite(value):
+        return "?"
+    return (f"{value:.2f}" if abs(value) < 1 else f"{value:.3g}").replace("-", "\N{MINUS SIGN}")
+
+
+def _one(records: Sequence[Record], key: str) -> str:
+    values = {record.get(key) for record in records} - {None}
+    return escape(str(values.pop())) if len(values) == 1 else "several" if values else "not recorded"

@@ -1,0 +1,230 @@
+"""Finished units -> files to look at: a unit's own pictures, and the contact sheets of a layer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+from numpy.typing import ArrayLike
+
+from stjax.errors import UsageError
+from stjax.figures import animate, color, layout
+from stjax.figures.records import CONVENTIONS, Look, Record, bare, gain, look, picture_paths, strengths
+
+SHEETS = "sheets"
+"""The folder, below the run's, in which the sheets are."""
+
+STILL_PAGE, MOVING_PAGE = (2600, 2200), (1440, 1280)
+"""Largest page in pixels. A GIF of ten frames at this size takes 3 to 8 MB; a still may be printed."""
+
+KEY_WORDS = {
+    "direction": ("hue: direction of motion", "white: still", "full colour: fastest pixel of the clip"),
+    "components": ("red: u, to the right", "green: v, downward", "blue: speed; grey: still"),
+}
+
+
+def draw_record(directory: str | Path, record: Record, mean: ArrayLike) -> list[Path]:
+    """Draws one unit's pictures beside its array: appearance as PNG, motion as GIF in both conventions.
+
+    Files are named after the array, `NAME-appearance.png`, `NAME-direction.gif`, `NAME-components.gif`, and
+    are enlarged by a whole number to at least 90 px. Existing files are replaced. A dead unit, and one whose
+    array is not finite, has no picture: noise or grey would pass for a finding; whatever an earlier run left
+    is removed.
+
+    Args:
+      directory: the run's folder.
+      record: one manifest line.
+      mean: (rgb=3,) or a number, grey levels; what preprocessing took from appearance.
+    Returns:
+      The files written.
+    Raises:
+      UsageError: the array is missing, or has another shape than documented.
+    """
+    paths = picture_paths(directory, record)
+    seen = look(directory, record, mean)
+    if seen.word:
+        for path in paths.values():
+            path.unlink(missing_ok=True)
+        return []
+    # Whole numbers only, and never smaller: this is the picture at full detail.
+    side = seen.side * -(-layout.SMALLEST // seen.side)
+    written = []
+    if seen.appearance is not None:
+        written.append(animate.png(paths["appearance"], layout.resize(seen.appearance, side)[0]))
+    for convention, frames in seen.motion.items():
+        written.append(animate.gif(paths[convention], layout.resize(frames, side)))
+    return written
+
+
+def draw_layer(
+    directory: str | Path, records: Sequence[Record], mean: ArrayLike, *, mp4: bool = False
+) -> list[Path]:
+    """Draws the contact sheets of one layer, laid out like the paper's figures: a row for each unit.
+
+    Columns are appearance, then motion at each chi, falling. Each motion convention gives animated pages
+    (GIF) and still pages (PNG, with the first, middle and last field), in `sheets/LAYER-CONVENTION-PAGE.*`. A
+    layer of which only appearance was run gives still pages, `sheets/LAYER-appearance-PAGE.png`.
+
+    A fused unit has an appearance for every chi; as in the paper one is shown, that of the largest chi. Where
+    records repeat a (layer, unit, chi), the last one counts.
+
+    Args:
+      directory: the run's folder.
+      records: manifest lines of one bare layer, both streams.
+      mean: (rgb=3,) or a number, grey levels; what preprocessing took from appearance.
+      mp4: write each animated page as MP4 as well: a tenth of the size, all colours.
+    Returns:
+      The files written. Pages left by an earlier, longer run of this layer are removed.
+    Raises:
+      UsageError: no records, records of several layers, or an array that is missing or misshapen.
+    """
+    names = sorted({bare(record["layer"]) for record in records})
+    if len(names) != 1:
+        raise UsageError(f"a sheet shows one layer; these records are of {', '.join(names) or 'none'}")
+    directory, name = Path(directory), names[0]
+    latest = {(record["layer"], record["unit"], record["chi"]): record for record in records}
+    units: dict[int, list[Record]] = {}
+    for record in sorted(latest.values(), key=lambda record: record["unit"]):
+        units.setdefault(record["unit"], []).append(record)
+
+    plan = _Plan.of(directory, list(latest.values()), mean)
+    written: list[Path] = []
+    for convention in CONVENTIONS if plan.chis else ("appearance",):
+        for still in (False, True) if plan.chis else (True,):
+            sheet = plan.sheet(name, convention, still)
+            block = (sheet.block_width, sheet.row_height)
+            across, down = layout.grid(len(units), block, STILL_PAGE if still else MOVING_PAGE)
+            pages = -(-len(units) // (across * down))
+            for page in range(pages):
+                shown = list(units)[page * across * down : (page + 1) * across * down]
+                rows = [plan.row(units[unit], convention) for unit in shown]
+                part = replace(sheet, note=_note(sheet.note, shown, len(units), page, pages))
+                frames = layout.draw(part, rows, -(-len(rows) // down))
+                path = directory / SHEETS / f"{name}-{convention}-{page + 1}.{'png' if still else 'gif'}"
+                written.append(animate.png(path, frames[0]) if still else animate.gif(path, frames))
+                if mp4 and not still:
+                    written.append(animate.mp4(path.with_suffix(".mp4"), frames))
+    pattern = re.compile(re.escape(name) + r"-(appearance|direction|components)-\d+\.(png|gif|mp4)")
+    for path in (directory / SHEETS).iterdir():
+        if pattern.fullmatch(path.name) and path not in written:
+            path.unlink()
+    return written
+
+
+class _Plan(NamedTuple):
+    """What the sheets of a layer have in common, found by looking at one living unit of each stream."""
+
+    chis: list[float]
+    chi_of_appearance: float | None
+    has_appearance: bool
+    side: int
+    fields: int
+    named: bool
+    provenance: str
+    look: Callable[[str, int, float | None], Look]
+
+    @classmethod
+    def of(cls, directory: Path, records: Sequence[Record], mean: ArrayLike) -> _Plan:
+        living: dict[str, Look] = {}
+        for record in records:
+            if record["layer"] not in living and not (seen := look(directory, record, mean)).word:
+                living[record["layer"]] = seen
+        chis = strengths(records)
+        streams = {record["layer"].partition("/")[0] for record in records if "/" in record["layer"]}
+        count = len({record["unit"] for record in records})
+        side = layout.fit(max((seen.side for seen in living.values()), default=layout.SMALLEST), count)
+        by_key = {(record["layer"], record["unit"], record["chi"]): record for record in records}
+
+        @lru_cache(maxsize=256)  # four sheets show each record: up to 256 of them, 2 MB each, are read once
+        def at_size(layer: str, unit: int, chi: float | None) -> Look:
+            seen = look(directory, by_key[layer, unit, chi], mean)
+            still = None if seen.appearance is None else layout.resize(seen.appearance, side)
+            motion = {convention: layout.resize(frames, side) for convention, frames in seen.motion.items()}
+            return seen._replace(appearance=still, motion=motion)
+
+        return cls(
+            chis=chis,
+            chi_of_appearance=chis[0] if chis and not streams else None,
+            has_appearance="appearance" in streams or any(s.appearance is not None for s in living.values()),
+            side=side,
+            fields=max((len(frames) for s in living.values() for frames in s.motion.values()), default=10),
+            named=any(record.get("name") for record in records),
+            provenance=_provenance(records),
+            look=at_size,
+        )
+
+    def sheet(self, name: str, convention: str, still: bool) -> layout.Sheet:
+        fields = tuple(sorted({0, (self.fields - 1) // 2, self.fields - 1})) if still else (0,)
+        columns = [layout.Column(f"chi = {chi:g}", fields) for chi in self.chis]
+        if self.has_appearance:
+            of = "" if self.chi_of_appearance is None else f", chi = {self.chi_of_appearance:g}"
+            columns.insert(0, layout.Column("appearance" + of))
+        moving = convention in CONVENTIONS
+        note = f"motion as {convention.replace('components', 'x, y, magnitude')}" if moving else "appearance"
+        if moving and still:
+            note += f" \u00b7 fields {', '.join(str(number + 1) for number in fields)} of each clip"
+        sheet = layout.Sheet(
+            title=name,
+            note=note,
+            columns=tuple(columns),
+            side=self.side,
+            named=self.named,
+            still=still,
+            key=color.legend(convention, 52) if moving else None,
+            key_words=KEY_WORDS.get(convention, ()),
+            provenance=self.provenance,
+        )
+        # Many chi make a wide row: cells give way before the page does.
+        excess = sheet.block_width - ((STILL_PAGE if still else MOVING_PAGE)[0] - 2 * layout.MARGIN)
+        if excess > 0:
+            tiles = sum(len(column.shown) if still else 1 for column in columns)
+            sheet = replace(sheet, side=max(48, self.side - -(-excess // tiles)))
+        return sheet
+
+    def row(self, records: Sequence[Record], convention: str) -> layout.Row:
+        """One unit's cells. A fused record fills a motion cell, and one of them the appearance cell too."""
+        looks = [(record, self.look(record["layer"], record["unit"], record["chi"])) for record in records]
+        cells = []
+        if self.has_appearance:
+            own = [pair for pair in looks if not pair[0]["layer"].startswith("motion/")]
+            own.sort(key=lambda pair: -1.0 if pair[0]["chi"] is None else pair[0]["chi"])
+            if own:
+                cells.append(_cell(*own[-1], own[-1][1].appearance, ""))
+            else:
+                cells.append(layout.Cell(None, layout.PENDING))
+        for chi in self.chis:
+            pair = next((pair for pair in looks if pair[0]["chi"] == chi), None)
+            if pair is None:
+                cells.append(layout.Cell(None, layout.PENDING))
+            else:
+                cells.append(_cell(*pair, pair[1].motion.get(convention), f"{pair[1].fastest:.1f} px"))
+        name = next((record["name"] for record in records if record.get("name")), None)
+        unit = str(records[0]["unit"])
+        return layout.Row(f"{unit}  {name}" if name else unit, tuple(cells))
+
+
+def _cell(record: Record, look: Look, frames: color.Picture | None, aside: str) -> layout.Cell:
+    if frames is None:
+        return layout.Cell(None, look.word or layout.PENDING)
+    return layout.Cell(frames, caption=gain(record), aside=aside)
+
+
+def _note(note: str, shown: Sequence[int], count: int, page: int, pages: int) -> str:
+    units = f"unit {shown[0]}" if len(shown) == 1 else f"units {shown[0]} to {shown[-1]}"
+    return f"{note} \u00b7 {units}" + (f" of {count} \u00b7 page {page + 1} of {pages}" if pages > 1 else "")
+
+
+def _provenance(records: Sequence[Record]) -> str:
+    """Where a sheet comes from, in one line; "several" where its records differ."""
+
+    def one(key: str) -> str:
+        values = {record.get(key) for record in records} - {None}
+        value = values.pop() if len(values) == 1 else "several" if values else "not recorded"
+        return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+    parts = [f"model {one('model')}", f"recipe {one('recipe')}", f"{one('steps')} steps"]
+    return " \u00b7 ".join([*parts, f"seed {one('seed')}", f"kappa {one('kappa')}", "drawn by stjax"])

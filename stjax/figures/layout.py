@@ -1,0 +1,265 @@
+"""Pictures -> contact sheets: rows of units, columns of pictures, captions, a key and a line of provenance.
+
+Pure functions of uint8 arrays and words; files are written by `animate`, records are read by `draw`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+Picture = NDArray[np.uint8]
+
+INK, SOFT, FAINT, PAPER = (24, 24, 27), (112, 112, 118), (222, 222, 226), (255, 255, 255)
+SMALLEST, LARGEST, MANY = 90, 168, 100
+"""Side of a cell on a sheet, in pixels: smaller canvases are enlarged by a whole number, larger ones reduced.
+Cells of layers with more than MANY units are two thirds of that."""
+PENDING = "not run"
+MARGIN, GAP, CAPTION, HEADER, FOOTER = 28, 8, 19, 74, 46
+
+
+class Cell(NamedTuple):
+    """One picture of one unit. `frames` (time, height, width, 3) uint8, or None and a `word` that says why.
+
+    `caption` stands below at the left, `aside` at the right where there is room for both.
+    """
+
+    frames: Picture | None
+    word: str = ""
+    caption: str = ""
+    aside: str = ""
+
+
+class Row(NamedTuple):
+    """One unit: its label, and one cell for each column."""
+
+    label: str
+    cells: tuple[Cell, ...]
+
+
+class Column(NamedTuple):
+    """A title, and the numbers of the frames that a still sheet shows side by side."""
+
+    title: str
+    shown: tuple[int, ...] = (0,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sheet:
+    """What does not change from page to page.
+
+    Attributes:
+      title, note: the layer, and what is drawn of it.
+      columns: from left to right.
+      side: of a cell, pixels.
+      named: labels are class names (on a line of their own), not bare numbers (in the margin).
+      still: one frame, with the fields of a motion column side by side; else all frames, played in place.
+      key, key_words: the legend's picture and the lines beside it.
+      provenance: the last line.
+    """
+
+    title: str
+    note: str
+    columns: tuple[Column, ...]
+    side: int
+    named: bool = False
+    still: bool = True
+    key: Picture | None = None
+    key_words: tuple[str, ...] = ()
+    provenance: str = ""
+
+    @property
+    def gutter(self) -> int:
+        return 0 if self.named else 34
+
+    @property
+    def gap(self) -> int:
+        return 2 * GAP if self.still else GAP  # fields of one clip stand 2 px apart: clips must stand farther
+
+    @property
+    def row_height(self) -> int:
+        return self.side + CAPTION + (20 if self.named else 0) + GAP
+
+    @property
+    def block_width(self) -> int:
+        return self.gutter + sum(self.column_width(column) + self.gap for column in self.columns) - self.gap
+
+    def column_width(self, column: Column) -> int:
+        tiles = len(column.shown) if self.still else 1
+        return tiles * self.side + (tiles - 1) * 2
+
+
+def fit(side: int, count: int = 1) -> int:
+    """The side of a cell for canvases of `side` pixels: a whole multiple, from 90 px up, 168 px at most.
+
+    >>> [fit(side) for side in (3, 14, 40, 92, 196)], [fit(side, 512) for side in (40, 92, 196)]
+    ([90, 98, 120, 92, 168], [80, 92, 112])
+    """
+    smallest, largest = (SMALLEST, LARGEST) if count <= MANY else (2 * SMALLEST // 3, 2 * LARGEST // 3)
+    return min(largest, side * -(-smallest // side))
+
+
+def resize(frames: Picture, side: int) -> Picture:
+    """Square frames at another size: square pixels below 24 px, Lanczos interpolation above.
+
+    Args:
+      frames: (time, height, width, 3) uint8.
+      side: pixels.
+    Returns:
+      (time, side, side, 3) uint8.
+
+    >>> resize(np.array([[[[0] * 3, [9] * 3]] * 2], np.uint8), 4)[0, 0, :, 0]
+    array([0, 0, 9, 9], dtype=uint8)
+    """
+    if frames.shape[1:3] == (side, side):
+        return frames
+    # Below 24 px (conv1, conv2) the pixels are the message, and a smooth curve through them would be made up.
+    how = Image.Resampling.NEAREST if frames.shape[1] < 24 else Image.Resampling.LANCZOS
+    return np.stack([np.asarray(Image.fromarray(frame).resize((side, side), how)) for frame in frames])
+
+
+def grid(count: int, block: tuple[int, int], limit: tuple[int, int]) -> tuple[int, int]:
+    """How many units side by side, and how many below one another, on a page of at most `limit` pixels.
+
+    Args:
+      count: of units.
+      block: width and height of one unit, pixels.
+      limit: width and height of a page, pixels.
+    Returns:
+      (across, down), each at least 1; a sheet of few units is kept near the shape of the page.
+
+    >>> grid(81, (640, 150), (1400, 1300)), grid(3, (640, 150), (1400, 1300)), grid(4, (90, 90), (1400, 1300))
+    ((2, 7), (1, 3), (2, 2))
+    """
+    across = max(1, (limit[0] - MARGIN) // (block[0] + MARGIN))
+    down = max(1, (limit[1] - HEADER - FOOTER - 40) // block[1])
+    if count < across * down:
+        ratio = limit[0] / limit[1]
+        across = min(across, max(1, round((count * ratio * block[1] / block[0]) ** 0.5)), count)
+        across = max(across, -(-count // down))
+        down = -(-count // across)
+    return across, down
+
+
+def draw(sheet: Sheet, rows: Sequence[Row], across: int) -> Picture:
+    """One page: units run down the first block, then down the next.
+
+    Args:
+      sheet: what all pages share.
+      rows: the units of this page.
+      across: blocks side by side.
+    Returns:
+      (time, height, width, 3) uint8; time is 1 for a still.
+    """
+    down = -(-len(rows) // across)
+    words = max(_width(sheet.title, 22), _width(sheet.note, 12))
+    key = max([_width(word, 11) for word in sheet.key_words], default=0) + 64 if sheet.key is not None else 0
+    body = across * (sheet.block_width + MARGIN) - MARGIN
+    width = 2 * MARGIN + max(body, words + key + MARGIN, _width(sheet.provenance, 11))
+    top = HEADER + 8
+    height = top + 22 + down * sheet.row_height + FOOTER
+    page = Image.new("RGB", (width, height), PAPER)
+    pen = ImageDraw.Draw(page)
+    _frame_page(sheet, page, pen)
+    moving: list[tuple[int, int, Picture]] = []
+    for block in range(-(-len(rows) // down)):
+        left = MARGIN + block * (sheet.block_width + MARGIN)
+        _titles(sheet, pen, left, top)
+        for line, row in enumerate(rows[block * down : (block + 1) * down]):
+            moving += _draw_row(sheet, page, pen, row, left, top + 22 + line * sheet.row_height)
+    still = np.asarray(page)
+    times = max([len(frames) for _, _, frames in moving], default=1)
+    film = np.repeat(still[None], times, axis=0)
+    for x, y, frames in moving:
+        # A clip that is shorter than the others starts again.
+        film[:, y : y + sheet.side, x : x + sheet.side] = frames[np.arange(times) % len(frames)]
+    return film
+
+
+def placeholder(side: int, word: str) -> Picture:
+    """A cell without a picture, (side, side, 3): one word, hatched unless the unit is only not run yet."""
+    ground = (250, 250, 251)
+    large = Image.new("RGB", (side * 2, side * 2), ground)
+    pen = ImageDraw.Draw(large)
+    for start in range(-2 * side, 2 * side, 16) if word != PENDING else ():
+        pen.line([(start, 2 * side), (start + 2 * side, 0)], fill=FAINT, width=3)
+    cell = large.resize((side, side), Image.Resampling.LANCZOS)
+    pen, size = ImageDraw.Draw(cell), 13 if side >= 64 else 9
+    half = _width(word, size) // 2 + 6
+    pen.rectangle([side // 2 - half, side // 2 - 11, side // 2 + half, side // 2 + 10], fill=ground)
+    pen.text((side / 2, side / 2), word, fill=SOFT, font=_font(size), anchor="mm")
+    return np.asarray(cell)
+
+
+def _draw_row(
+    sheet: Sheet, page: Image.Image, pen: ImageDraw.ImageDraw, row: Row, left: int, top: int
+) -> list[tuple[int, int, Picture]]:
+    """Draws what stands still on the page; returns what moves, with its place."""
+    if sheet.named:
+        pen.text((left, top), _clipped(row.label, 13, sheet.block_width), fill=INK, font=_font(13))
+        top += 20
+    else:
+        pen.text((left + 26, top + sheet.side / 2), row.label, fill=INK, font=_font(13), anchor="rm")
+    moving, x = [], left + sheet.gutter
+    for column, cell in zip(sheet.columns, row.cells, strict=True):
+        width = sheet.column_width(column)
+        pen.rectangle([x - 1, top - 1, x + width, top + sheet.side], outline=FAINT)
+        if cell.frames is None:
+            empty = placeholder(max(width, sheet.side), cell.word)
+            page.paste(Image.fromarray(empty[(width - sheet.side) // 2 :][: sheet.side]), (x, top))
+        elif sheet.still:
+            for tile, number in enumerate(column.shown):
+                frame = resize(cell.frames[min(number, len(cell.frames) - 1)][None], sheet.side)[0]
+                page.paste(Image.fromarray(frame), (x + tile * (sheet.side + 2), top))
+        else:
+            moving.append((x, top, resize(cell.frames, sheet.side)))
+        below = top + sheet.side + 4
+        pen.text((x, below), _clipped(cell.caption, 11, width), fill=SOFT, font=_font(11))
+        if _width(cell.caption, 11) + _width(cell.aside, 11) + 6 <= width:
+            pen.text((x + width, below), cell.aside, fill=SOFT, font=_font(11), anchor="ra")
+        x += width + sheet.gap
+    return moving
+
+
+def _titles(sheet: Sheet, pen: ImageDraw.ImageDraw, left: int, top: int) -> None:
+    x = left + sheet.gutter
+    for column in sheet.columns:
+        width = sheet.column_width(column)
+        pen.text((x, top), column.title, fill=INK, font=_font(13))
+        x += width + sheet.gap
+
+
+def _frame_page(sheet: Sheet, page: Image.Image, pen: ImageDraw.ImageDraw) -> None:
+    pen.text((MARGIN, 18), sheet.title, fill=INK, font=_font(22))
+    pen.text((MARGIN, 48), sheet.note, fill=SOFT, font=_font(12))
+    if sheet.key is not None:
+        x = page.width - MARGIN - len(sheet.key)
+        page.paste(Image.fromarray(sheet.key), (x, 14))
+        for line, word in enumerate(sheet.key_words):
+            pen.text((x - 10, 17 + 15 * line), word, fill=SOFT, font=_font(11), anchor="ra")
+    pen.line([(MARGIN, page.height - 34), (page.width - MARGIN, page.height - 34)], fill=FAINT)
+    pen.text((MARGIN, page.height - 26), sheet.provenance, fill=SOFT, font=_font(11))
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    # Pillow's own face is the same on every machine. It knows no Greek, so sheets spell "chi" and "ahat".
+    return ImageFont.load_default(size)
+
+
+def _width(text: str, size: int) -> int:
+    return round(_font(size).getlength(text)) + 1
+
+
+def _clipped(text: str, size: int, width: int) -> str:
+    if _width(text, size) <= width:
+        return text
+    while text and _width(text + "...", size) > width:
+        text = text[:-1]
+    return text + "..." if text else ""

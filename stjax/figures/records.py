@@ -1,0 +1,119 @@
+"""One line of a run's manifest, and the array it names, as something that can be drawn.
+
+A record is such a line as a mapping; a directory is the folder that holds `manifest.jsonl`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import isfinite
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from stjax.errors import UsageError
+from stjax.figures import color, layout
+from stjax.types import STREAMS
+
+Record = Mapping[str, Any]
+"""Keys read here: layer, unit, name, chi, kappa, seed, steps, recipe, model, activation_start,
+activation_end, ahat, dead, arrays. Only layer, unit, chi, dead and arrays must be there."""
+
+CONVENTIONS = ("direction", "components")
+"""The two ways to draw motion, by the names of their functions in `color`."""
+
+
+def bare(layer: str) -> str:
+    """A layer's name without its stream.
+
+    >>> bare("motion/conv3_3"), bare("fc6")
+    ('conv3_3', 'fc6')
+    """
+    return layer.rsplit("/", 1)[-1]
+
+
+def strengths(records: Sequence[Record]) -> list[float]:
+    """The chi that occur, in the order of the columns: falling, slow motion to the left."""
+    return sorted({float(record["chi"]) for record in records if record["chi"] is not None}, reverse=True)
+
+
+def array_path(directory: str | Path, record: Record) -> Path:
+    """Where a record's array is. Raises UsageError if the name leads out of the run's folder."""
+    relative = Path(record["arrays"])
+    if relative.is_absolute() or ".." in relative.parts:
+        raise UsageError(f"a manifest names files below its own folder, not {record['arrays']!r}")
+    return Path(directory) / relative
+
+
+def picture_paths(directory: str | Path, record: Record) -> dict[str, Path]:
+    """Where `draw_record` puts (or would put) pictures: "appearance", "direction", "components" -> path."""
+    path = array_path(directory, record)
+    name = path.name.removesuffix(".npz")
+    ends = {"appearance": "appearance.png", "direction": "direction.gif", "components": "components.gif"}
+    return {kind: path.with_name(f"{name}-{end}") for kind, end in ends.items()}
+
+
+def gain(record: Record) -> str:
+    """What a unit reached, as a multiple of ahat; the number itself where ahat is not known.
+
+    >>> gain({"activation_end": 26.0, "ahat": 5.0}), gain({"activation_end": 26.0, "ahat": None}), gain({})
+    ('5.2 x ahat', 'a = 26', '')
+    """
+    end, ahat = record.get("activation_end"), record.get("ahat")
+    if end is None or not isfinite(end):
+        return ""
+    if ahat is None or not isfinite(ahat) or ahat <= 0:
+        return f"a = {end:.3g}"
+    ratio = end / ahat
+    return f"{ratio:.{1 if abs(ratio) < 99.95 else 0}f} x ahat"
+
+
+class Look(NamedTuple):
+    """What is drawn of one record: pictures, not the array they came from. `word` says why there are none."""
+
+    appearance: color.Picture | None = None
+    motion: Mapping[str, color.Picture] = MappingProxyType({})
+    fastest: float = 0.0
+    side: int = layout.SMALLEST
+    word: str = ""
+
+
+def look(directory: str | Path, record: Record, mean: ArrayLike) -> Look:
+    """Reads a record's array and colours it, at the size of its canvas.
+
+    Args:
+      directory: the run's folder.
+      record: one manifest line. Its file holds `appearance` (time, height, width, 3),
+        `motion` (time, fields, height, width, 2), or both, in grey levels.
+      mean: (rgb=3,) or a number, grey levels.
+    Returns:
+      What there is to see. Temporal samples of motion follow one another; of appearance it is the middle one.
+    Raises:
+      UsageError: the file is missing, or an array has another number of axes.
+    """
+    if record["dead"]:
+        return Look(word="dead")
+    path = array_path(directory, record)
+    try:
+        with np.load(path) as file:
+            arrays: dict[str, NDArray[Any]] = {key: file[key] for key in STREAMS if key in file}
+    except FileNotFoundError as error:
+        raise UsageError(f"the manifest names {path}, which is not there") from error
+    for key, ndim in (("appearance", 4), ("motion", 5)):
+        if key in arrays and arrays[key].ndim != ndim:
+            raise UsageError(f"{path}: {key} has {arrays[key].ndim} axes; expected {ndim}")
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        return Look(word="not finite")
+    seen = Look(side=max((array.shape[-2] for array in arrays.values()), default=layout.SMALLEST))
+    if "appearance" in arrays:
+        samples = arrays["appearance"]
+        seen = seen._replace(appearance=color.appearance(samples[[len(samples) // 2]], mean))
+    if "motion" in arrays:
+        flow = arrays["motion"].reshape(-1, *arrays["motion"].shape[2:])
+        drawn = {convention: getattr(color, convention)(flow) for convention in CONVENTIONS}
+        fastest = float(np.hypot(flow[..., 0], flow[..., 1]).max()) / color.GREY_LEVELS_PER_PIXEL
+        seen = seen._replace(motion=drawn, fastest=fastest)
+    return seen

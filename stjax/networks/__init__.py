@@ -1,0 +1,1 @@
+"""What is looked into: flax modules with named endpoints, and their geometry."""

