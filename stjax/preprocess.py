@@ -35,11 +35,13 @@ class Preprocessing:
 
     def frames(self, rgb: Any) -> Float[Array, "*batch height width rgb=3"]:
         """RGB frames 0..255 -> network units."""
-        return jnp.asarray(rgb, jnp.float32) - jnp.asarray(self.mean, jnp.float32)
+        rgb = jnp.asarray(rgb, jnp.float32)
+        return rgb - jnp.broadcast_to(jnp.asarray(self.mean, jnp.float32), rgb.shape)
 
     def pixels(self, appearance: Any) -> Float[Array, "*batch height width rgb=3"]:
         """Network units -> RGB 0..255, clipped."""
-        return jnp.clip(jnp.asarray(appearance) + jnp.asarray(self.mean, jnp.float32), 0.0, 255.0)
+        x = jnp.asarray(appearance)
+        return jnp.clip(x + jnp.broadcast_to(jnp.asarray(self.mean, jnp.float32), x.shape), 0.0, 255.0)
 
 
 def encode_flow(flow: Any) -> Float[Array, "*batch uv=2"]:
@@ -76,5 +78,6 @@ def flip(clip: Any) -> Any:
     if appearance is not None:
         appearance = jnp.flip(appearance, axis=-2)
     if motion is not None:
-        motion = jnp.flip(motion, axis=-2) * jnp.asarray([-1.0, 1.0], motion.dtype)
+        signs = jnp.broadcast_to(jnp.asarray([-1.0, 1.0], motion.dtype), motion.shape)
+        motion = jnp.flip(motion, axis=-2) * signs
     return type(clip)(appearance, motion)

@@ -19,8 +19,8 @@ CASES = {
     ((2, 5, 4, 24), 5, "SAME"): ("patches", "scatter"),
     ((2, 11, 16, 24), 6, "VALID"): ("direct", "direct"),
     ((2, 9, 7, 24), 6, "SAME"): ("direct", "direct"),
-    ((2, 3, 15, 16, 128), 128, "VALID"): ("winograd", "winograd"),
-    ((5, 13, 14, 128), 132, "SAME"): ("winograd", "winograd"),
+    ((3, 3, 15, 16, 128), 128, "VALID"): ("winograd", "winograd"),
+    ((8, 13, 14, 128), 132, "SAME"): ("winograd", "winograd"),
 }
 TOLERANCE = 1e-4  # of the spread; Winograd reaches 2e-5 to 5e-5 at its worst element, the others 3e-6
 
@@ -73,7 +73,7 @@ def test_forms_are_the_ones_this_table_means_to_cover(case):
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_value_and_gradients_equal_a_plain_loop(case):
-    shape, c_out, padding = case
+    padding = case[-1]
     x, kernel, bias, g = draw(*case)
     expected = plain(x, kernel, bias, g, padding)
 
@@ -89,8 +89,9 @@ def test_value_and_gradients_equal_a_plain_loop(case):
 
 
 @pytest.mark.parametrize("padding", ["VALID", "SAME"])
-@pytest.mark.parametrize("shape", [(5, 10, 9, 3), (5, 14, 14, 128)], ids=str)
+@pytest.mark.parametrize("shape", [(5, 10, 9, 3), (11, 15, 14, 128)], ids=str)
 def test_vmap_equals_a_loop(shape, padding):
+    # one map of 128 channels alone is below the 128 tiles that Winograd needs; eleven together are above
     x, kernel, bias, g = (jnp.asarray(a, jnp.float32) for a in draw(shape, 128, padding))
 
     def value_and_gradients(x, g):
@@ -113,9 +114,9 @@ def test_vmap_over_kernels_equals_a_loop():
     assert_close(mapped, loop)
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", list(CASES)[::3], ids=str)
 def test_bfloat16_is_kept_and_summed_in_float32(case):
-    shape, c_out, padding = case
+    padding = case[-1]
     x, kernel, bias, g = (jnp.asarray(a, jnp.bfloat16) for a in draw(*case))
     y, pullback = jax.vjp(lambda *args: conv3x3(*args, padding=padding), x, kernel, bias)
     gradients = pullback(g)
@@ -127,7 +128,7 @@ def test_bfloat16_is_kept_and_summed_in_float32(case):
 
 def test_bad_arguments_are_told_apart():
     x, kernel, bias = jnp.ones((2, 5, 3)), jnp.ones((3, 3, 3, 4)), jnp.ones(4)
-    with pytest.raises(ValueError, match='"SAME" or "VALID", got .same.'):
+    with pytest.raises(ValueError, match=r'"SAME" or "VALID", got .same.'):
         conv3x3(x, kernel, bias, padding="same")
     with pytest.raises(ValueError, match="3x3 or more, got 2x5"):
         conv3x3(x, kernel, bias, padding="VALID")

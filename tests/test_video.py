@@ -37,7 +37,7 @@ def frames_moving(right: int, down: int, n: int = 2) -> np.ndarray:
 def test_flow_has_the_sign_and_scale_of_a_shift(right, down):
     pytest.importorskip("skimage.registration", reason="TV-L1 flow needs scikit-image")
     flow = tvl1(frames_moving(right, down))
-    assert flow.shape == (1, 64, 80, 2) and flow.dtype == np.float32
+    assert (flow.shape, flow.dtype) == ((1, 64, 80, 2), np.float32)
     inside = flow[0, 8:-8, 8:-8]
     np.testing.assert_allclose(np.median(inside, axis=(0, 1)), [right, down], atol=0.05)
     assert np.abs(inside - [right, down]).mean() < 0.1
@@ -86,7 +86,7 @@ def numbered(frames: np.ndarray) -> np.ndarray:
 def test_sample_puts_the_frame_in_the_middle_of_its_flow():
     frames = np.arange(15.0)[:, None, None, None] * np.ones((4, 6, 3))
     clip = sample(frames, 7, flow=numbered, preprocessing=Preprocessing(mean=(0.0, 0.0, 0.0)))
-    assert clip.appearance.shape == (1, 4, 6, 3) and clip.motion.shape == (1, 10, 4, 6, 2)
+    assert (clip.appearance.shape, clip.motion.shape) == ((1, 4, 6, 3), (1, 10, 4, 6, 2))
     assert float(clip.appearance[0, 0, 0, 0]) == 7.0
     assert (clip.motion[0, :, 0, 0] == encode_flow(np.stack([np.arange(2, 12), np.arange(3, 13)], -1))).all()
     assert window(7) == slice(2, 13)
@@ -100,7 +100,8 @@ def test_sample_stays_inside_the_video(t):
 
 def test_still_has_no_motion():
     clip = still(np.full((4, 5, 3), 200.0), preprocessing=Preprocessing(mean=TORCHVISION_MEAN))
-    assert clip.motion is None and clip.appearance.shape == (1, 4, 5, 3)
+    assert clip.motion is None
+    assert clip.appearance.shape == (1, 4, 5, 3)
     np.testing.assert_allclose(clip.appearance[0, 0, 0], 200.0 - np.array(TORCHVISION_MEAN), rtol=1e-6)
 
 
@@ -109,7 +110,7 @@ def test_crop_cuts_both_streams_at_one_place():
     place = (10.0 * y + x).astype(np.float32)
     clip = Clip(place[None, :, :, None].repeat(3, -1), place[None, None, :, :, None].repeat(2, -1))
     appearance, motion = crop(clip, 2, 3, 4)
-    assert appearance.shape == (1, 4, 4, 3) and motion.shape == (1, 1, 4, 4, 2)
+    assert (appearance.shape, motion.shape) == ((1, 4, 4, 3), (1, 1, 4, 4, 2))
     assert appearance[0, 0, 0, 0] == motion[0, 0, 0, 0, 0] == 23.0
     for top, left in ((3, 0), (0, 5), (-1, 0)):
         with pytest.raises(UsageError, match="6x8"):
@@ -120,7 +121,8 @@ def test_flip_mirrors_and_negates_u():
     rng = np.random.default_rng(2)
     clip = Clip(jnp.asarray(rng.normal(size=(1, 4, 6, 3))), jnp.asarray(rng.normal(size=(1, 2, 4, 6, 2))))
     once, twice = flip(clip), flip(flip(clip))
-    assert (twice.appearance == clip.appearance).all() and (twice.motion == clip.motion).all()
+    assert (twice.appearance == clip.appearance).all()
+    assert (twice.motion == clip.motion).all()
     assert (once.motion[..., 0] == -clip.motion[..., ::-1, 0]).all()
     assert (once.motion[..., 1] == clip.motion[..., ::-1, 1]).all()
     assert flip(Clip(clip.appearance, None)).motion is None

@@ -104,7 +104,7 @@ class Direction(_Arithmetic):
 
     The target is e, (channels,), used as given: scale it to unit length to compare with single units.
 
-    >>> float(Direction("fc6")({"fc6": jnp.asarray([[[[1.0, 5.0]]]])}, jnp.asarray([0.6, 0.8])))
+    >>> round(float(Direction("fc6")({"fc6": jnp.asarray([[[[1.0, 5.0]]]])}, jnp.asarray([0.6, 0.8]))), 3)
     4.6
     """
 

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
-from jax import Array, lax
+from jax import Array
 
+from stjax.ascent.spectrum import smooth
 from stjax.types import Clip, Scalar
 
 
@@ -83,79 +83,83 @@ class Momentum:
 
 @dataclass(frozen=True, kw_only=True)
 class Adam:
-    """Adam (Kingma & Ba, ICLR 2015), on the pixels or on smoothed cosine coefficients.
-
-    With `smoothing` c > 0 it steps in z, x = C^T S z, where C is the orthonormal cosine transform (DCT-II) of
-    a stream over y, x and fields, and S = 1 / sqrt(1 + c (l_y + l_x + chi l_t)), l = 2 - 2 cos(pi k / n).
-    Those are the eigenvectors and eigenvalues of R_TV itself, open borders included, so coarse structure,
-    which the penalty hardly sees, moves as fast as fine structure, and one step crosses the canvas.
+    """Adam on the pixels (Kingma & Ba, ICLR 2015), its rate led to `final` of itself by a cosine.
 
     Args:
-      rate: length of a step in grey levels a pixel (in z), at the start.
-      final: the rate's last value, as a share of the first; a cosine leads there.
+      rate: length of a step in grey levels, at the start.
+      final: the rate's last value, as a share of the first.
       b1, b2: decay of the first and second moment.
-      smoothing: c >= 0; 0 is plain Adam.
     """
 
     rate: float = 10.0
     final: float = 1.0
     b1: float = 0.9
     b2: float = 0.999
-    smoothing: float = 0.0
 
     def init(self, clip: Clip) -> Any:
-        return self._moments().init(clip)
+        return optax.scale_by_adam(self.b1, self.b2).init(clip)
 
-    def update(
-        self, gradient: Clip, state: Any, progress: Scalar, strengths: Strengths
-    ) -> tuple[Clip, Any]:
-        scales = Clip(None, None)
-        if self.smoothing:
-            penalties = strengths.penalties
-            chi = penalties.get("temporal", 0.0) / jnp.maximum(penalties.get("spatial", 1.0), 1e-30)
-            scales = jax.tree.map(lambda g: self._scale(g, chi), gradient)
-            gradient = jax.tree.map(lambda g, s: s * cosine(g), gradient, scales)
-        moved, state = self._moments().update(gradient, state)
-        share = self.final + (1.0 - self.final) * 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
-        moved = jax.tree.map(lambda z: self.rate * share * z, moved)
-        if self.smoothing:
-            moved = jax.tree.map(lambda z, s: cosine(s * z, inverse=True), moved, scales)
-        return moved, state
-
-    def _moments(self) -> optax.GradientTransformation:
-        return optax.scale_by_adam(self.b1, self.b2)
-
-    def _scale(self, x: Array, chi: Any) -> Array:
-        weights = {x.ndim - 3: 1.0, x.ndim - 2: 1.0} | ({x.ndim - 4: chi} if _is_motion(x) else {})
-        total = jnp.zeros(())
-        for axis, weight in weights.items():
-            n = x.shape[axis]
-            eigenvalue = 2.0 - 2.0 * np.cos(np.pi * np.arange(n) / n)
-            shape = [n if a == axis else 1 for a in range(x.ndim)]
-            total = total + weight * jnp.asarray(eigenvalue.reshape(shape), x.dtype)
-        return 1.0 / jnp.sqrt(1.0 + self.smoothing * total)
+    def update(self, gradient: Clip, state: Any, progress: Scalar, strengths: Strengths) -> tuple[Clip, Any]:
+        del strengths
+        moved, state = optax.scale_by_adam(self.b1, self.b2).update(gradient, state)
+        rate = self.rate * fading(progress, self.final)
+        return jax.tree.map(lambda x: rate * x, moved), state
 
 
-def _is_motion(x: Array) -> bool:
-    return x.shape[-1] == 2
+class Trail(NamedTuple):
+    """State of `Sobolev`: running mean of steps, and their number."""
+
+    momentum: Clip
+    count: Scalar
 
 
-def cosine(x: Array, inverse: bool = False) -> Array:
-    """The orthonormal DCT-II of a stream over y and x, and over fields for motion; or its inverse.
+@dataclass(frozen=True, kw_only=True)
+class Sobolev:
+    """Momentum on the Sobolev gradient, every step of one length (Neuberger, 1985; Renka, 2009).
 
-    Written as products with the transform's matrix: sides are small, and products are what machines do best.
+        d = (1 + c (L_y + L_x + chi L_t))^-1 g;   m <- b m + (1 - b) d / rms(d);   x <- x + rate m / (1 - b^t)
 
-    >>> x = jnp.arange(12.0).reshape(1, 2, 2, 3)
-    >>> bool(jnp.allclose(cosine(cosine(x), inverse=True), x, atol=1e-5))
-    True
+    The penalty of equation (3) makes (1) stiff: fine structure feels it thousands of times more than coarse
+    structure. Dividing by its own operator gives all scales one pace. And unlike Adam's, the length of a step
+    is one number for a stream, so pixels that hardly matter are left alone, where Adam moves them as fast as
+    all others and fills them with noise that the penalties then have to clear away.
+
+    Args:
+      rate: rms length of a step in grey levels, at the start.
+      final: the rate's last value, as a share of the first; a cosine leads there.
+      momentum: b, 0..1.
+      reach: c >= 0; 0 for plain normalised momentum.
     """
-    axes = (x.ndim - 3, x.ndim - 2) + ((x.ndim - 4,) if _is_motion(x) else ())
-    for axis in axes:
-        n = x.shape[axis]
-        k, i = np.arange(n)[:, None], np.arange(n)[None]
-        matrix = np.sqrt(np.where(k == 0, 1, 2) / n) * np.cos(np.pi * (i + 0.5) * k / n)
-        matrix = jnp.asarray(matrix.T if inverse else matrix, x.dtype)
-        # (n, n) x (..., n, ...): contracted in full precision, also where products are rounded by default.
-        product = lax.dot_general(matrix, x, (((1,), (axis,)), ((), ())), precision=lax.Precision.HIGHEST)
-        x = jnp.moveaxis(product, 0, axis)
-    return x
+
+    rate: float = 20.0
+    final: float = 0.05
+    momentum: float = 0.9
+    reach: float = 30.0
+
+    def init(self, clip: Clip) -> Trail:
+        return Trail(jax.tree.map(jnp.zeros_like, clip), jnp.zeros((), jnp.int32))
+
+    def update(self, gradient: Clip, state: Trail, progress: Scalar, strengths: Strengths) -> tuple[Clip, Trail]:
+        spatial, temporal = (strengths.penalties.get(name, 0.0) for name in ("spatial", "temporal"))
+        # Where nothing is smoothed in space, kappa = 0, nothing is in time either.
+        chi = jnp.where(spatial > 0, temporal / jnp.where(spatial > 0, spatial, 1.0), 0.0)
+
+        def direction(g: Array) -> Array:
+            d = smooth(g, self.reach, chi)
+            return d / jnp.sqrt(jnp.mean(d * d) + jnp.finfo(d.dtype).tiny)
+
+        count = state.count + 1
+        mean = jax.tree.map(
+            lambda m, g: self.momentum * m + (1.0 - self.momentum) * direction(g), state.momentum, gradient
+        )
+        rate = self.rate * fading(progress, self.final) / (1.0 - self.momentum**count)
+        return jax.tree.map(lambda m: rate * m, mean), Trail(mean, count)
+
+
+def fading(progress: Scalar | float, final: float) -> Scalar:
+    """A cosine from 1 at progress 0 to `final` at progress 1.
+
+    >>> [float(fading(p, 0.5)) for p in (0.0, 0.5, 1.0)]
+    [1.0, 0.75, 0.5]
+    """
+    return final + (1.0 - final) * 0.5 * (1.0 + jnp.cos(jnp.pi * progress))

@@ -43,7 +43,7 @@ class LocalEnergy:
     Args:
       alpha: exponent, >= 2.
 
-    >>> float(LocalEnergy()(Clip(appearance=jnp.full((1, 2, 2, 3), 80 / 3**0.5)))) / 80**6
+    >>> round(float(LocalEnergy()(Clip(appearance=jnp.full((1, 2, 2, 3), 80 / 3**0.5)))) / 80**6, 4)
     1.0
     """
 

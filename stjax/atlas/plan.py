@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -109,3 +109,19 @@ def _endpoints(view: View, params: Params) -> dict[str, jax.ShapeDtypeStruct]:
     window = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, jnp.float32), view.clip())
     _, activations = jax.eval_shape(lambda p, c: view.network.apply({"params": p}, c), params, window)
     return activations
+
+
+def flops(view: View, params: Params) -> int:
+    """Floating-point operations of one forward pass over a view, counting what its endpoints need.
+
+    2 * (elements of an endpoint) * (elements of a kernel that make one of them), summed; a step costs twice
+    that, forward and the gradient with respect to the input. Pooling and penalties are left out.
+    """
+    total = 0
+    for layer, shape in _endpoints(view, params).items():
+        node: Any = params
+        for name in layer.split("/"):
+            node = node.get(name, {})
+        if "kernel" in node:
+            total += 2 * math.prod(shape.shape) * math.prod(node["kernel"].shape[:-1])
+    return total

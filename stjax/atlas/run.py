@@ -67,16 +67,17 @@ class Found(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnames=("view", "recipe"))
-def _begin(
+def begin(
     view: View, recipe: Recipe, params: Params, key: Array, units: Array, strengths: Strengths, start: Clip
 ) -> tuple[State, Array, Array]:
+    """States of a chunk before its first step, keys of its units, and their largest slope so far."""
     keys = jax.vmap(lambda unit: plan.unit_key(key, view.layer, unit))(units)
     states = jax.vmap(lambda k: ascend.init(recipe, k, view.clip(recipe.margin), start))(keys)
     return states, keys, jnp.zeros(units.shape)
 
 
 @functools.partial(jax.jit, static_argnames=("view", "recipe"), donate_argnames=("states", "slope"))
-def _advance(
+def advance(
     view: View,
     recipe: Recipe,
     params: Params,
@@ -87,10 +88,12 @@ def _advance(
     slope: Array,
     count: Array | None,
 ) -> tuple[State, Array]:
+    """`count` steps of a chunk in a compiled loop, or one step where count is None."""
+
     def once(_: Any, carry: tuple[State, Array]) -> tuple[State, Array]:
         states, slope = carry
-        advance = functools.partial(ascend.step, view.network, recipe, params)
-        states, info = jax.vmap(advance)(keys, units, strengths, states)
+        step = functools.partial(ascend.step, view.network, recipe, params)
+        states, info = jax.vmap(step)(keys, units, strengths, states)
         return states, jnp.maximum(slope, info.slope)
 
     if count is None:
@@ -99,9 +102,11 @@ def _advance(
 
 
 @functools.partial(jax.jit, static_argnames=("view", "recipe"))
-def _measure(
+def measure(
     view: View, recipe: Recipe, params: Params, units: Array, strengths: Strengths, clips: Clip
 ) -> tuple[Clip, Summary]:
+    """The windows that are stored, and their numbers: at the centre of the canvas, without jitter."""
+
     def one(unit: Array, strength: Strengths, clip: Clip) -> tuple[Clip, Summary]:
         window = centre(clip, recipe.margin)
         a = ascend.activation(view.network, recipe, params, window, unit)
@@ -146,15 +151,15 @@ def climb(
     for part in parts:
         padded = part + [part[-1]] * (size - len(part))
         units = jnp.asarray([job.unit for job in padded])
-        strengths = _strengths(recipe, view.rho, ahat, kappa, padded)
-        states, keys, slope = _begin(view, recipe, params, key, units, strengths, start or Clip())
-        _, first = _measure(view, recipe, params, units, strengths, states.clip)
+        strengths = weigh(recipe, view.rho, ahat, kappa, padded)
+        states, keys, slope = begin(view, recipe, params, key, units, strengths, start or Clip())
+        _, first = measure(view, recipe, params, units, strengths, states.clip)
         for steps in range(0, recipe.steps, call):
             report(steps, len(part))
             count = jnp.asarray(min(call, recipe.steps - steps)) if in_loop else None
-            states, slope = _advance(view, recipe, params, keys, units, strengths, states, slope, count)
+            states, slope = advance(view, recipe, params, keys, units, strengths, states, slope, count)
             slope.block_until_ready()
-        clips, last = _measure(view, recipe, params, units, strengths, states.clip)
+        clips, last = measure(view, recipe, params, units, strengths, states.clip)
         last = last._replace(activation_start=first.activation, dead=slope == 0)
         clips, last = jax.device_get((clips, last))
         done += len(part)
@@ -229,7 +234,8 @@ def check(view: View, asked: list[Job], *, ahat: Any, kappa: float = KAPPA, chun
             raise UsageError(f"ahat must be a number > 0: {view.layer} unit {unit} has {ahat[unit]:g}")
 
 
-def _strengths(recipe: Recipe, rho: int, ahat: np.ndarray, kappa: float, padded: list[Job]) -> Strengths:
+def weigh(recipe: Recipe, rho: int, ahat: np.ndarray, kappa: float, padded: list[Job]) -> Strengths:
+    """The weights of equation (1) of each job of a chunk."""
     each = [
         recipe.strengths(rho=rho, ahat=float(ahat[job.unit]), kappa=kappa, chi=job.chi or 0.0) for job in padded
     ]

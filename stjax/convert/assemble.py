@@ -33,7 +33,7 @@ def fold_std(tower: Params, std: tuple[float, float, float]) -> dict[str, Any]:
     zero padding, because the network's own mean is kept as its preprocessing.
     """
     first = tower["conv1_1"]
-    scale = 255.0 * jnp.asarray(std, jnp.float32)[:, None]
+    scale = 255.0 * jnp.asarray(std, jnp.float32).reshape(1, 1, -1, 1)
     return {**tower, "conv1_1": {**first, "kernel": first["kernel"] / scale}}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -131,7 +132,10 @@ def mp4(path: Path, frames: NDArray[np.uint8], milliseconds: int = FRAME_MS) -> 
             output_params=options,
             ffmpeg_log_level="error",
         )
-        writer.send(None)
+        with warnings.catch_warnings():
+            # JAX warns of any fork in its process; this child becomes ffmpeg at once and touches no JAX.
+            warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
+            writer.send(None)
         try:
             for frame in frames:
                 writer.send(np.ascontiguousarray(frame))

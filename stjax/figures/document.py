@@ -61,9 +61,9 @@ body:has(#direction:checked) .components, body:has(#components:checked) .directi
 }
 """
 
-_ABOUT = """Each picture is an input that excites one unit as much as possible. &chi; weighs slowness: slow motion
-at the left, speed left free at &chi; = 0. Below a picture: the activation reached, as a multiple of &acirc;, the
-largest recorded over a data set; then activation at the start &rarr; at the end."""
+_ABOUT = """Each picture is an input that excites one unit as much as possible. &chi; weighs slowness: slow
+motion at the left, speed left free at &chi; = 0. Below a picture: the activation reached, as a multiple of
+&acirc;, the largest recorded over a data set; then activation at the start &rarr; at the end."""
 
 
 def write_index(directory: str | Path, records: Sequence[Record]) -> Path:
@@ -140,11 +140,7 @@ def _section(directory: Path, layer: str, records: list[Record], *, unfolded: bo
         yield _cell(directory, still[-1], ("appearance",)) if still else "<td></td>"
         for chi in chis:
             record = next((record for record in found if record["chi"] == chi), None)
-            yield (
-                _cell(directory, record, CONVENTIONS)
-                if record
-                else '<td><div class="none">not run</div></td>'
-            )
+            yield (_cell(directory, record, CONVENTIONS) if record else '<td><div class="none">not run</div></td>')
         yield "</tr>"
     yield "</tbody></table></div></details>\n</section>"
 
@@ -191,7 +187,7 @@ def _cell(directory: Path, record: Record, kinds: Sequence[str]) -> str:
             f'alt="{escape(alt)}"></a>'
         )
     array = quote(array_path(directory, record).relative_to(directory).as_posix())
-    reached = gain(record).replace("x ahat", "× â")
+    reached = gain(record).replace("x ahat", "\N{MULTIPLICATION SIGN} â")
     rise = f"{_number(record.get('activation_start'))} → {_number(record.get('activation_end'))}"
     return f"<td>{''.join(parts)}{reached}<small>{rise} · <a href='{array}'>npz</a></small></td>"
 

@@ -18,7 +18,7 @@ from stjax.figures.records import CONVENTIONS, Look, Record, bare, gain, look, p
 SHEETS = "sheets"
 """The folder, below the run's, in which the sheets are."""
 
-STILL_PAGE, MOVING_PAGE = (2600, 2200), (1440, 1280)
+STILL_PAGE, MOVING_PAGE = (2600, 2200), (1520, 1280)
 """Largest page in pixels. A GIF of ten frames at this size takes 3 to 8 MB; a still may be printed."""
 
 KEY_WORDS = {
@@ -60,9 +60,7 @@ def draw_record(directory: str | Path, record: Record, mean: ArrayLike) -> list[
     return written
 
 
-def draw_layer(
-    directory: str | Path, records: Sequence[Record], mean: ArrayLike, *, mp4: bool = False
-) -> list[Path]:
+def draw_layer(directory: str | Path, records: Sequence[Record], mean: ArrayLike, *, mp4: bool = False) -> list[Path]:
     """Draws the contact sheets of one layer, laid out like the paper's figures: a row for each unit.
 
     Columns are appearance, then motion at each chi, falling. Each motion convention gives animated pages
@@ -139,7 +137,8 @@ class _Plan(NamedTuple):
         side = layout.fit(max((seen.side for seen in living.values()), default=layout.SMALLEST), count)
         by_key = {(record["layer"], record["unit"], record["chi"]): record for record in records}
 
-        @lru_cache(maxsize=256)  # four sheets show each record: up to 256 of them, 2 MB each, are read once
+        # Four sheets show each record: up to half a GiB of coloured clips (10 fields, twice) is kept.
+        @lru_cache(maxsize=max(1, 2**29 // (60 * side**2)))
         def at_size(layer: str, unit: int, chi: float | None) -> Look:
             seen = look(directory, by_key[layer, unit, chi], mean)
             still = None if seen.appearance is None else layout.resize(seen.appearance, side)
@@ -201,7 +200,7 @@ class _Plan(NamedTuple):
             if pair is None:
                 cells.append(layout.Cell(None, layout.PENDING))
             else:
-                cells.append(_cell(*pair, pair[1].motion.get(convention), f"{pair[1].fastest:.1f} px"))
+                cells.append(_cell(*pair, pair[1].motion.get(convention), f"max {pair[1].fastest:.1f} px"))
         name = next((record["name"] for record in records if record.get("name")), None)
         unit = str(records[0]["unit"])
         return layout.Row(f"{unit}  {name}" if name else unit, tuple(cells))

@@ -134,8 +134,9 @@ def grid(count: int, block: tuple[int, int], limit: tuple[int, int]) -> tuple[in
     Returns:
       (across, down), each at least 1; a sheet of few units is kept near the shape of the page.
 
-    >>> grid(81, (640, 150), (1400, 1300)), grid(3, (640, 150), (1400, 1300)), grid(4, (90, 90), (1400, 1300))
-    ((2, 7), (1, 3), (2, 2))
+    >>> page = (1400, 1300)
+    >>> grid(81, (640, 150), page), grid(3, (640, 150), page), grid(9, (900, 160), page)
+    ((2, 7), (1, 3), (1, 5))
     """
     across = max(1, (limit[0] - MARGIN) // (block[0] + MARGIN))
     down = max(1, (limit[1] - HEADER - FOOTER - 40) // block[1])
@@ -144,7 +145,8 @@ def grid(count: int, block: tuple[int, int], limit: tuple[int, int]) -> tuple[in
         across = min(across, max(1, round((count * ratio * block[1] / block[0]) ** 0.5)), count)
         across = max(across, -(-count // down))
         down = -(-count // across)
-    return across, down
+    pages = -(-count // (across * down))
+    return across, -(-count // (pages * across))  # pages of like length, not a last one with a single unit
 
 
 def draw(sheet: Sheet, rows: Sequence[Row], across: int) -> Picture:

@@ -16,7 +16,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from stjax.errors import UsageError
 from stjax.figures import color, layout
-from stjax.types import STREAMS
 
 Record = Mapping[str, Any]
 """Keys read here: layer, unit, name, chi, kappa, seed, steps, recipe, model, activation_start,
@@ -99,7 +98,7 @@ def look(directory: str | Path, record: Record, mean: ArrayLike) -> Look:
     path = array_path(directory, record)
     try:
         with np.load(path) as file:
-            arrays: dict[str, NDArray[Any]] = {key: file[key] for key in STREAMS if key in file}
+            arrays: dict[str, NDArray[Any]] = {key: file[key] for key in ("appearance", "motion") if key in file}
     except FileNotFoundError as error:
         raise UsageError(f"the manifest names {path}, which is not there") from error
     for key, ndim in (("appearance", 4), ("motion", 5)):

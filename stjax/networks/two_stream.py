@@ -26,7 +26,7 @@ from stjax.types import STREAMS, Activations, Clip
 Fusion = Literal["conv2d", "conv3d", "sum"]
 
 
-def fusion_start(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
+def fusion_start(key: Array | None, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
     """[0.25 I ; 0.75 I]: the fusion layer as the authors start it.
 
     Motion's ReLU5 is about three times weaker than appearance's, hence 3 to 1. In 3-D the identity is
@@ -47,7 +47,7 @@ def fusion_start(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -
         return mix
     bell = jnp.exp(-0.5 * jnp.arange(-1, 2, dtype=dtype) ** 2)
     taps = jnp.einsum("t,y,x->tyx", bell, bell, bell)
-    return (taps / taps.sum())[..., None, None] * mix
+    return (taps / taps.sum())[..., None, None] * mix[None, None, None]
 
 
 class ConvFusion(nn.Module):
@@ -65,12 +65,14 @@ class ConvFusion(nn.Module):
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
         both, kernel, bias = (jnp.asarray(v, self.dtype) for v in (both, kernel, bias))
         if not self.spatiotemporal:
-            return both @ kernel + bias
+            y = both @ kernel
+            return y + jnp.broadcast_to(bias, y.shape)
         edge = (1, 1) if self.padding == "SAME" else (0, 0)
         dimensions = ("NDHWC", "DHWIO", "NDHWC")
         flat = both.reshape(-1, *both.shape[-4:])
         y = lax.conv_general_dilated(flat, kernel, (1, 1, 1), ((1, 1), edge, edge), dimension_numbers=dimensions)
-        return y.reshape(*both.shape[:-4], *y.shape[1:]) + bias
+        y = y.reshape(*both.shape[:-4], *y.shape[1:])
+        return y + jnp.broadcast_to(bias, y.shape)
 
 
 class TwoStream(nn.Module):

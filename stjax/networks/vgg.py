@@ -66,7 +66,8 @@ class Dense(nn.Module):
             y = flat.reshape(len(flat), *window) @ kernel.reshape(-1, self.features)
         else:
             y = lax.conv_general_dilated(flat, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-        return y.reshape(*x.shape[:-3], *y.shape[1:]) + bias
+        y = y.reshape(*x.shape[:-3], *y.shape[1:])
+        return y + jnp.broadcast_to(bias, y.shape)
 
 
 def classify(

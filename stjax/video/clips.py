@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -49,11 +50,11 @@ def shots(frames: Any) -> list[slice]:
     [slice(0, 6, None), slice(6, 12, None)]
     """
     small = np.asarray(frames)[:, ::4, ::4].astype(np.float32)
-    change = np.array([np.abs(b - a).mean() for a, b in zip(small[:-1], small[1:], strict=True)])
+    change = np.array([np.abs(b - a).mean() for a, b in pairwise(small)])
     usual = np.array([np.median(change[max(0, i - 4) : i + 5]) for i in range(len(change))])
     cuts = 1 + np.flatnonzero((change > 10.0) & (change > 2.5 * usual))
     edges = [0, *map(int, cuts), len(small)]
-    return [slice(start, stop) for start, stop in zip(edges[:-1], edges[1:], strict=True)]
+    return [slice(start, stop) for start, stop in pairwise(edges)]
 
 
 def window(t: int, fields: int = 10) -> slice:

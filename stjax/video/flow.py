@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
+from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Real
 
 from stjax.errors import UsageError
 
@@ -13,7 +14,7 @@ LUMA = (0.299, 0.587, 0.114)
 """RGB -> grey, ITU-R BT.601."""
 
 
-def tvl1(frames: Float[np.ndarray, "n height width rgb=3"]) -> Float[np.ndarray, "n-1 height width uv=2"]:
+def tvl1(frames: Real[np.ndarray, "n height width rgb=3"]) -> Float[np.ndarray, "n-1 height width uv=2"]:
     """TV-L1 flow from each frame to the next, by scikit-image.
 
         argmin_w  sum |grad w|  +  lambda |I_{t+1}(x + w(x)) - I_t(x)|,   lambda = 15, I in 0..1
@@ -41,7 +42,6 @@ def tvl1(frames: Float[np.ndarray, "n height width rgb=3"]) -> Float[np.ndarray,
         raise UsageError(f"flow needs frames of shape (n >= 2, height, width, 3): got {frames.shape}")
     # The weight of the data term is tuned for grey values in 0..1; on 0..255 the flow is noise.
     grey = (frames.astype(np.float32) @ np.asarray(LUMA, np.float32)) / 255.0
-    pairs = zip(grey[:-1], grey[1:], strict=True)
     # The library answers along the axes (y, x): (v, u).
-    fields = [registration.optical_flow_tvl1(first, second)[::-1] for first, second in pairs]
+    fields = [registration.optical_flow_tvl1(first, second)[::-1] for first, second in pairwise(grey)]
     return np.stack(fields).transpose(0, 2, 3, 1).astype(np.float32)

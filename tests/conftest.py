@@ -1,0 +1,99 @@
+"""Strict settings for every test, and the small networks they share.
+
+Eight CPU devices are simulated, so that sharded code can be tested anywhere. Arrays of different rank never meet
+unnoticed. The shapes in stjax's annotations are checked at each call; `--no-shape-check` leaves that out, when a
+traceback is to be read without it.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+import pytest
+
+if TYPE_CHECKING:
+    from stjax import Clip, TwoStream
+
+# Both before anything asks JAX for a device.
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# Not figures, whose arrays are NumPy's and annotated in its own way (ArrayLike cannot be checked at run time).
+CHECKED = ("types", "preprocess", "networks", "ascent", "video", "convert", "atlas", "zoo")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--no-shape-check", action="store_true", help="do not check the shapes in stjax's annotations")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--no-shape-check"):
+        return
+    from jaxtyping import install_import_hook
+
+    early = [name for name in sys.modules if name.partition(".")[0] == "stjax"]
+    assert not early, f"the import hook must come first, but {early} are imported already"
+    # A whole number where a float is asked for is what Python's own rules allow.
+    checker = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
+    install_import_hook([f"stjax.{room}" for room in CHECKED], checker)
+
+
+def slim(**changes: Any) -> TwoStream:
+    """A network of three blocks whose every form runs in milliseconds; every convolution of it has a cone."""
+    from stjax import TwoStream
+
+    settings = {"widths": ((4, 4), (8,), (8,)), "fields": 3, "input_size": 32, "dense": (16,), "num_classes": 5}
+    return TwoStream(**settings | changes)
+
+
+def draw_params(network: TwoStream, seed: int = 0) -> dict[str, Any]:
+    """Random kernels that keep activations at the size of the input, and random biases."""
+    from stjax.convert.readers import unflatten
+    from stjax.convert.store import parameter_shapes
+
+    rng = np.random.default_rng(seed)
+
+    def draw(shape: tuple[int, ...]) -> np.ndarray:
+        spread = 3.0 if len(shape) == 1 else np.sqrt(2.0 / np.prod(shape[:-1]))
+        return (spread * rng.normal(size=shape)).astype(np.float32)
+
+    flat = {name: draw(shape) for name, shape in parameter_shapes(network).items()}
+    return jax.tree.map(jax.numpy.asarray, unflatten(flat))
+
+
+def draw_clip(network: TwoStream, *batch: int, seed: int = 1, side: int | None = None) -> Clip:
+    """Noise in grey levels, the size of the network's input unless told."""
+    from stjax import Clip
+
+    rng = np.random.default_rng(seed)
+    side = side or network.input_size
+    appearance = rng.uniform(-100, 100, (*batch, network.samples, side, side, 3))
+    motion = rng.uniform(-100, 100, (*batch, network.samples, network.fields, side, side, 2))
+    return Clip(*(jax.numpy.asarray(x, jax.numpy.float32) for x in (appearance, motion)))
+
+
+@pytest.fixture(scope="session", params=[1, 2], ids=["one tower", "two towers"])
+def either(request: pytest.FixtureRequest) -> TwoStream:
+    """The slim network, with its motion tower cut after its last convolution, or kept."""
+    return slim(towers=request.param)
+
+
+@pytest.fixture(scope="session")
+def network() -> TwoStream:
+    return slim(towers=2)
+
+
+@pytest.fixture(scope="session")
+def params(network: TwoStream) -> dict[str, Any]:
+    return draw_params(network)
+
+
+@pytest.fixture(scope="session")
+def ahat(network: TwoStream, params: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The largest activation of each unit over four clips of noise, as a run divides by it."""
+    from stjax.video.statistics import divisors, record
+
+    return divisors(record(network, params, [draw_clip(network, 4, seed=2)]))
