@@ -101,7 +101,7 @@ def torch_step(network: stjax.Model, layer: str) -> Callable[[], None] | None:
         weights = network.params["appearance"][conv]
         unit = torch.nn.Conv2d(channels, features, 3, padding=1)
         unit.weight.data = torch.from_numpy(np.array(weights["kernel"])).permute(3, 2, 0, 1).contiguous()
-        unit.bias.data = torch.from_numpy(np.array(weights["bias"]))
+        unit.bias = torch.nn.Parameter(torch.from_numpy(np.array(weights["bias"])))
         if conv == name:
             seen: dict[str, Any] = {}
             unit.register_forward_hook(lambda module, inputs, output: seen.update(a=output.clone()))

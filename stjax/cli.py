@@ -75,12 +75,12 @@ def visualize(
     layer: Annotated[str, typer.Argument(help="E.g. conv3_3 (both streams), motion/conv4_3, conv5_fusion, classes.")],
     model: ModelOption = DEFAULT_MODEL,
     units: Annotated[str, typer.Option(help="A range 0:9 (9 excluded), a list 3,7, or all.")] = "0:9",
-    chi: Annotated[str, typer.Option(help="Slownesses of motion, in units of kappa; 0 leaves speed free.")] = "10,5,1,0",
+    chi: Annotated[str, typer.Option(help="Slownesses of motion; 0 leaves speed free.")] = "10,5,1,0",
     kappa: Annotated[float, typer.Option(help="Weight of the spatial smoothness.")] = KAPPA,
     recipe: Annotated[str, typer.Option(help=f"One of: {', '.join(recipes.RECIPES)}.")] = recipes.FAST.name,
     steps: Annotated[int | None, typer.Option(help="Steps of ascent; the recipe's own number if not given.")] = None,
     seed: Annotated[int, typer.Option(help="Of the noise that runs start from, and of their jitter.")] = 0,
-    chunk: Annotated[int | None, typer.Option(help="Units stepped together; chosen from the memory if not given.")] = None,
+    chunk: Annotated[int | None, typer.Option(help="Units stepped together, if not chosen for you.")] = None,
     precision: Annotated[str, typer.Option(help="float32, or bfloat16 for the network's arithmetic.")] = "float32",
     out: Annotated[Path, typer.Option(help="Folder for arrays, pictures and index.html.")] = Path("atlas"),
 ) -> None:
@@ -175,7 +175,7 @@ def _units(text: str, count: int, layer: str) -> list[int]:
         first, colon, last = part.strip().partition(":")
         try:
             low = int(first or "0")
-            high = (int(last or count) if colon else low + 1)
+            high = int(last or count) if colon else low + 1
         except ValueError:
             raise UsageError(f"units must be like 0:9 or 3,7 or all: got {text!r}; nearest: 0:9") from None
         if low < 0 or high > count or low >= high:

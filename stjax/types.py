@@ -43,7 +43,7 @@ class Network(Protocol):
     It is a static argument of compiled functions, so it must be hashable and compare by value.
     """
 
-    def apply(self, variables: Any, clip: Clip, /) -> tuple[Any, Activations]: ...
+    def apply(self, variables: Any, clip: Any, /) -> Any: ...
 
 
 @runtime_checkable
@@ -75,5 +75,3 @@ class Transform(Protocol):
     def margin(self) -> int: ...
 
     def __call__(self, key: Array, clip: Clip) -> Clip: ...
-
-

@@ -72,7 +72,8 @@ def load(name_or_file: str | Path) -> Model:
         return store.load(path)
     if path.suffix or len(path.parts) > 1:
         raise UsageError(f"a weights file must be an existing .safetensors file: {name} is not")
-    raise UsageError(f"a model must be a known name or a .safetensors file: {name!r} is neither; {nearest(name, ENTRIES)}")
+    known = nearest(name, ENTRIES)
+    raise UsageError(f"a model must be a known name or a .safetensors file: {name!r} is neither; {known}")
 
 
 def _lpips_weights() -> Path:

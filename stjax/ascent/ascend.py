@@ -128,4 +128,3 @@ def step(
         clip = clip._replace(**{recipe.hold: getattr(state.clip, recipe.hold)})
     info = Info(strengths.activation * a - penalty, a, each, slope)
     return State(state.step + 1, clip, optimizer), info
-

@@ -139,6 +139,6 @@ class Sum(_Arithmetic):
         )
 
 
-def _at(a: Map, position: tuple[int, int, int] | None) -> Float[Array, "channels"]:
+def _at(a: Map, position: tuple[int, int, int] | None) -> Float[Array, " channels"]:
     t, y, x = position or ((n - 1) // 2 for n in a.shape[:3])
     return a[t, y, x]

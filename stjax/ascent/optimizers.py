@@ -36,9 +36,7 @@ class Optimizer(Protocol):
 
     def init(self, clip: Clip) -> Any: ...
 
-    def update(
-        self, gradient: Clip, state: Any, progress: Scalar, strengths: Strengths
-    ) -> tuple[Clip, Any]: ...
+    def update(self, gradient: Clip, state: Any, progress: Scalar, strengths: Strengths) -> tuple[Clip, Any]: ...
 
 
 class Memory(NamedTuple):
@@ -67,9 +65,7 @@ class Momentum:
     def init(self, clip: Clip) -> Memory:
         return Memory(*(jax.tree.map(jnp.zeros_like, clip) for _ in Memory._fields))
 
-    def update(
-        self, gradient: Clip, state: Memory, progress: Scalar, strengths: Strengths
-    ) -> tuple[Clip, Memory]:
+    def update(self, gradient: Clip, state: Memory, progress: Scalar, strengths: Strengths) -> tuple[Clip, Memory]:
         del progress, strengths
 
         def step(g: Array, squares: Array, m: Array) -> Array:

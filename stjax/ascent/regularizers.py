@@ -53,9 +53,7 @@ class LocalEnergy:
     def __call__(self, clip: Clip) -> Scalar:
         # (s + 0)^(alpha/2) through integer powers where possible: the gradient at s = 0 stays finite.
         half = self.alpha // 2 if self.alpha % 2 == 0 else self.alpha / 2
-        return sum(
-            (jnp.sum(jnp.sum(x * x, axis=-1) ** half) / _area(x) for x in _streams(clip)), start=jnp.zeros(())
-        )
+        return sum((jnp.sum(jnp.sum(x * x, axis=-1) ** half) / _area(x) for x in _streams(clip)), start=jnp.zeros(()))
 
     def strength(self, kappa: Any, chi: Any) -> Any:
         del kappa, chi

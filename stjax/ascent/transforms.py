@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import jax
-import jax.numpy as jnp
 from jax import Array
 
 from stjax.types import Clip
@@ -14,6 +13,7 @@ from stjax.types import Clip
 def crop(clip: Clip, top: Array | int, left: Array | int, side: int) -> Clip:
     """The window of `side` pixels whose first row and column are `top` and `left`, of both streams alike.
 
+    >>> import jax.numpy as jnp
     >>> crop(Clip(appearance=jnp.arange(9.0).reshape(1, 3, 3, 1)), 1, 0, 2).appearance.ravel().tolist()
     [3.0, 4.0, 6.0, 7.0]
     """

@@ -42,7 +42,8 @@ def array_name(layer: str, found: Found) -> str:
 
     For unit 7 of motion/conv4_3 at chi = 0.5: arrays/motion/conv4_3/unit0007_chi0.5.npz.
     """
-    chi = "" if found.job.chi is None else f"_chi{found.job.chi:g}"
+    # As many digits as tell two values apart: no two jobs share a file.
+    chi = "" if found.job.chi is None else f"_chi{np.format_float_positional(found.job.chi, trim='-')}"
     return f"arrays/{layer}/unit{found.job.unit:04d}{chi}.npz"
 
 
@@ -86,8 +87,11 @@ def write(directory: Path, line: Mapping[str, Any], found: Found) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    with open(directory / MANIFEST, "a") as file:
-        file.write(json.dumps(line, allow_nan=True) + "\n")
+    with open(directory / MANIFEST, "ab+") as file:
+        # A line that an earlier run left cut short must not swallow this one.
+        file.seek(max(file.seek(0, os.SEEK_END) - 1, 0))
+        ending = b"" if file.read() in (b"", b"\n") else b"\n"
+        file.write(ending + json.dumps(line, allow_nan=True).encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
 

@@ -236,7 +236,5 @@ def check(view: View, asked: list[Job], *, ahat: Any, kappa: float = KAPPA, chun
 
 def weigh(recipe: Recipe, rho: int, ahat: np.ndarray, kappa: float, padded: list[Job]) -> Strengths:
     """The weights of equation (1) of each job of a chunk."""
-    each = [
-        recipe.strengths(rho=rho, ahat=float(ahat[job.unit]), kappa=kappa, chi=job.chi or 0.0) for job in padded
-    ]
+    each = [recipe.strengths(rho=rho, ahat=float(ahat[job.unit]), kappa=kappa, chi=job.chi or 0.0) for job in padded]
     return jax.tree.map(lambda *values: jnp.asarray(values, jnp.float32), *each)

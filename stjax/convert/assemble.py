@@ -55,6 +55,4 @@ def from_image_network(tower: Params, module: TwoStream) -> dict[str, Any]:
         return params
     width = module.widths[-1][-1]
     shape = (2 * width, width) if module.fusion == "conv2d" else (3, 3, 3, 2 * width, width)
-    return params | {
-        module.fusion_name: {"kernel": fusion_start(jnp.zeros(()), shape), "bias": jnp.zeros(width)}
-    }
+    return params | {module.fusion_name: {"kernel": fusion_start(jnp.zeros(()), shape), "bias": jnp.zeros(width)}}

@@ -67,7 +67,7 @@ class Model:
     module: TwoStream
     params: Params = field(repr=False)
     statistics: Statistics = field(repr=False)
-    preprocessing: Preprocessing = Preprocessing()
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
     parts: tuple[Part, ...] = ()
     class_names: tuple[str, ...] = ()
     checksum: str = ""

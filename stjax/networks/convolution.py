@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,9 +30,7 @@ _ZEROS_AROUND = {"VALID": 0, "SAME": 1}
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 _TILE = 4  # outputs of one Winograd tile along one axis; it reads two more
-_KERNEL_TRANSFORM = np.array(
-    [[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]], np.float64
-) / 24
+_KERNEL_TRANSFORM = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]], np.float64) / 24
 
 
 def conv3x3(x: Array, kernel: Array, bias: Array, *, padding: str) -> Array:
@@ -116,11 +115,12 @@ def max_pool(x: Array) -> Array:
 
 def _fast_form(batch: int, height: int, width: int, c_in: int, c_out: int, backward: bool) -> Callable[..., Array]:
     """Choose the form for CPU, for a forward convolution whose output is (batch, height, width, c_out)."""
-    # Winograd moves four times less arithmetic but more memory. GFLOP/s of useful work, direct against Winograd (units,
-    # output px, channels): 8, 40, 128: 158 236 on an idle machine; on a busy one 8, 16, 256: 73 156; 8, 14, 256: 80 98;
-    # 4, 16, 512 (64 tiles, little work for a transformed kernel of 37 MB): 72 67; 8, 42, 64 to 128: 74 79.
+    # Winograd does a quarter of the arithmetic and moves more memory. Whole cones, unit-steps/s without it, with it
+    # from 128 channels on both sides, and with it also from 64 to 128 channels, each row one run on 2 shared cores:
+    # conv4_3, 8 units: 25.6 28.0 31.8; conv5_3, 4 units: 4.6 5.3, and 2.8 3.1; conv3_3, 32 units: 129 - 165.
+    # From 64 to 64 channels it costs as much as it saves. A kernel of 512 channels grows to 37 MB: it wants many tiles.
     tiles = batch * -(-height // _TILE) * -(-width // _TILE)
-    if min(height, width) >= 12 and min(c_in, c_out) >= 128 and tiles >= 128:
+    if min(height, width) >= 12 and c_in >= 64 and c_out >= 128 and tiles >= 96:
         return _winograd
     # Small maps, direct against one product (output px, channels). Forward: 3, 256: 120 154; 3, 512: 77 113;
     # 1, 512: 40 92. Backward: 5, 256: 93 177; 3, 256: 60 98; 1, 512: 5 68. Channels 3 to 64: 37 65, backward 16 82.
@@ -129,8 +129,7 @@ def _fast_form(batch: int, height: int, width: int, c_in: int, c_out: int, backw
     return _direct
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _fast(x: Array, kernel: Array, zeros: int) -> Array:
+def _evaluate(x: Array, kernel: Array, zeros: int) -> Array:
     return _FORWARD[zeros](x, kernel)
 
 
@@ -145,6 +144,7 @@ def _fast_backward(zeros: int, saved: tuple[Array, Array], g: Array) -> tuple[Ar
     return _BACKWARD[zeros](g, kernel), g_kernel
 
 
+_fast: Any = jax.custom_vjp(_evaluate, nondiff_argnums=(2,))
 _fast.defvjp(_fast_forward, _fast_backward)
 
 
@@ -199,11 +199,11 @@ def _patches(x: Array, kernel: Array, zeros: int) -> Array:
 def _scatter(x: Array, kernel: Array, zeros: int) -> Array:
     c_out = kernel.shape[3]
     products = x @ kernel.transpose(2, 0, 1, 3).reshape(-1, 9 * c_out)
-    total = 0
+    total = jnp.zeros((), x.dtype)
     for i in range(3):
         for j in range(3):
             part = products[..., (3 * i + j) * c_out : (3 * i + j + 1) * c_out]
-            total += _pad(part, zeros - i, zeros - 2 + i, zeros - j, zeros - 2 + j)
+            total = total + _pad(part, zeros - i, zeros - 2 + i, zeros - j, zeros - 2 + j)
     return total
 
 

@@ -191,7 +191,8 @@ class TwoStream(nn.Module):
         if self.fusion == "sum":
             fused = appearance + motion
         else:
-            conv = ConvFusion(self.widths[-1][-1], self.fusion == "conv3d", self.padding, self.dtype, name=self.fusion_name)
+            features, spatiotemporal = self.widths[-1][-1], self.fusion == "conv3d"
+            conv = ConvFusion(features, spatiotemporal, self.padding, self.dtype, name=self.fusion_name)
             fused = conv(jnp.concatenate([appearance, motion], axis=-1))
         if last == self.fusion_name or not self.head:
             return {self.fusion_name: fused}

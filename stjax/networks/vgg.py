@@ -70,9 +70,7 @@ class Dense(nn.Module):
         return y + jnp.broadcast_to(bias, y.shape)
 
 
-def classify(
-    x: Array, head: tuple[tuple[str, int], ...], side: int, until: str | None, dtype: Any
-) -> dict[str, Array]:
+def classify(x: Array, head: tuple[tuple[str, int], ...], side: int, until: str | None, dtype: Any) -> dict[str, Array]:
     """The last pooling, then fc6, fc7, ..., classes: every one an endpoint before its ReLU or softmax.
 
     Called inside a module's `__call__`, it makes the layers that module's own.

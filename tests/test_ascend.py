@@ -1,0 +1,218 @@
+"""One input climbs: every objective rises, a step is pure, and a run may stop and go on anywhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import draw_clip
+
+from stjax import FAST, PAPER, ChannelMean, ClassScore, Clip, Direction, Neuron, UsageError, init, step, view
+from stjax.ascent import ascend
+from stjax.ascent.transforms import centre
+
+KEY = jax.random.key(7)
+STEPS = 12
+
+
+def aimed(shown, recipe, ahat, objective=None, unit=1, chi=1.0, steps=STEPS):
+    recipe = dataclasses.replace(recipe, steps=steps).aim(objective or shown.layer, shown.stride)
+    strengths = recipe.strengths(rho=shown.rho, ahat=float(ahat[shown.layer][unit]), chi=chi)
+    return recipe, jax.tree.map(lambda s: jnp.asarray(s, jnp.float32), strengths)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def compiled(network, recipe, params, key, target, strengths, state):
+    return step(network, recipe, params, key, target, strengths, state)
+
+
+def climb(shown, recipe, params, target, strengths, state=None, steps=STEPS):
+    state = state or init(recipe, KEY, shown.clip(recipe.margin))
+    infos = []
+    for _ in range(steps):
+        state, info = compiled(shown.network, recipe, params, KEY, target, strengths, state)
+        infos.append(info)
+    return state, infos
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def value(network, recipe, params, clip, target):
+    return ascend.activation(network, recipe, params, centre(clip, recipe.margin), target)
+
+
+OBJECTIVES = {
+    "Neuron": ("conv3_fusion", None, 1),
+    "Neuron of one stream": ("motion/conv2_1", None, 1),
+    "ChannelMean": ("appearance/conv3_1", ChannelMean("appearance/conv3_1"), 1),
+    "ClassScore": ("classes", ClassScore(), 1),
+    "Direction": ("conv3_fusion", Direction("conv3_fusion"), jnp.asarray([0.6, -0.8] + [0.0] * 6)),
+    "Sum": ("classes", ClassScore() + 0.1 * Neuron("fc4") - 0.1 * ChannelMean("conv3_fusion"), (1, 2, 3)),
+}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("recipe", [PAPER, FAST], ids=lambda recipe: recipe.name)
+def test_every_objective_rises(network, params, ahat, recipe, name):
+    layer, objective, target = OBJECTIVES[name]
+    shown = view(network, layer)
+    recipe, strengths = aimed(shown, recipe, ahat, objective)
+    start = init(recipe, KEY, shown.clip(recipe.margin))
+    end, infos = climb(shown, recipe, params, target, strengths, start)
+    before, after = (float(value(shown.network, recipe, params, s.clip, target)) for s in (start, end))
+    assert after > before
+    # Equation (1) as a whole: its best value comes after the start.
+    values = [float(info.value) for info in infos]
+    assert max(values[1:]) > values[0]
+    assert all(np.isfinite(v) for v in values)
+    assert all(float(info.slope) > 0 for info in infos)
+
+
+@pytest.fixture(scope="module")
+def fused(network, ahat):
+    shown = view(network, "conv3_fusion")
+    # Jitter, schedule and momentum all at once: whatever a step may depend on.
+    recipe, strengths = aimed(shown, FAST, ahat)
+    return shown, recipe, strengths
+
+
+def test_a_step_is_pure(fused, params):
+    shown, recipe, strengths = fused
+    state = init(recipe, KEY, shown.clip(recipe.margin))
+    operands = (params, KEY, jnp.asarray(1), strengths, state)
+    copies = jax.tree.map(lambda a: np.array(a) if not jnp.issubdtype(a.dtype, jax.dtypes.prng_key) else a, operands)
+    first, second = (compiled(shown.network, recipe, *operands) for _ in range(2))
+    jax.tree.map(np.testing.assert_array_equal, first, second)
+    for a, b in zip(jax.tree.leaves(operands), jax.tree.leaves(copies), strict=True):
+        if not jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_info_is_what_the_step_started_from(fused, params):
+    shown, recipe, strengths = fused
+    state = init(recipe, KEY, shown.clip(recipe.margin))
+    _, info = compiled(shown.network, recipe, params, KEY, 1, strengths, state)
+    expected = ascend.penalties(recipe, state.clip, strengths)
+    assert info.penalties.keys() == expected.keys() == {"norm", "spatial", "temporal"}
+    for name, penalty in expected.items():
+        np.testing.assert_allclose(info.penalties[name], penalty, rtol=1e-5)
+    total = strengths.activation * info.activation - sum(info.penalties.values())
+    np.testing.assert_allclose(info.value, total, rtol=1e-5, atol=1e-5)
+
+
+def test_a_run_may_stop_and_go_on(fused, params):
+    shown, recipe, strengths = fused
+    whole, _ = climb(shown, recipe, params, 1, strengths)
+    half, _ = climb(shown, recipe, params, 1, strengths, steps=STEPS // 2)
+    # Through NumPy and back, as through a file.
+    stored = jax.tree.map(lambda a: jnp.asarray(np.array(a)), half)
+    resumed, _ = climb(shown, recipe, params, 1, strengths, stored, steps=STEPS - STEPS // 2)
+    assert int(resumed.step) == STEPS
+    jax.tree.map(np.testing.assert_array_equal, resumed, whole)
+
+
+@pytest.mark.parametrize("stream", ["appearance", "motion"])
+def test_hold_keeps_a_stream_exactly(fused, params, stream):
+    shown, recipe, strengths = fused
+    recipe = dataclasses.replace(recipe, hold=stream)
+    state = init(recipe, KEY, shown.clip(recipe.margin))
+    # Some of it beyond the bound, which must not shorten what is held either.
+    state = state._replace(clip=jax.tree.map(lambda x: 5 * x, state.clip))
+    end, _ = climb(shown, recipe, params, 1, strengths, state, steps=4)
+    for name in Clip._fields:
+        same = np.array_equal(getattr(end.clip, name), getattr(state.clip, name))
+        assert same == (name == stream)
+
+
+@pytest.mark.parametrize("bound", [20.0, 160.0])
+def test_no_pixel_is_longer_than_the_bound(fused, params, bound):
+    shown, recipe, strengths = fused
+    recipe = dataclasses.replace(recipe, bound=bound)
+    # Without penalties and pulled hard: only the projection is left to stop it.
+    strengths = strengths._replace(activation=strengths.activation * 1e4)
+    end, _ = climb(shown, recipe, params, 1, strengths)
+    longest = max(float(jnp.sqrt((x * x).sum(-1)).max()) for x in end.clip)
+    assert 0.9 * bound < longest <= bound * (1 + 1e-6)
+
+
+def test_the_start_has_the_stated_quantile(fused):
+    shown, recipe, _ = fused
+    state = init(recipe, KEY, shown.clip(100))
+    for x in state.clip:
+        # 120*120*3 draws: the quantile's own spread is below 0.2 %.
+        assert float(jnp.quantile(jnp.abs(x), 0.95)) == pytest.approx(recipe.start, rel=0.01)
+        assert float(jnp.abs(x.mean())) < 1.0
+    assert recipe.start == pytest.approx(80 / 3**0.5)
+
+
+def test_a_stream_starts_from_its_key_or_from_what_is_given(fused):
+    shown, recipe, _ = fused
+    canvas = shown.clip(recipe.margin)
+    given = jnp.full(canvas.motion.shape, 3.0)
+    both, mixed = init(recipe, KEY, canvas), init(recipe, KEY, canvas, Clip(motion=given))
+    alone = init(recipe, KEY, canvas._replace(motion=None))
+    np.testing.assert_array_equal(mixed.clip.motion, given)
+    np.testing.assert_array_equal(mixed.clip.appearance, both.clip.appearance)
+    np.testing.assert_array_equal(alone.clip.appearance, both.clip.appearance)
+    assert alone.clip.motion is None
+    other = init(recipe, jax.random.key(8), canvas)
+    assert not np.array_equal(other.clip.motion, both.clip.motion)
+
+
+def test_jitter_follows_from_key_and_step_alone(network, params, ahat):
+    shown = view(network, "classes")
+    recipe, strengths = aimed(shown, PAPER, ahat)
+    assert recipe.margin > 0
+    state = init(recipe, KEY, shown.clip(recipe.margin))
+    later = state._replace(step=state.step + 1)
+    seen = [float(compiled(shown.network, recipe, params, KEY, 1, strengths, s)[1].activation) for s in (state, later)]
+    again = float(compiled(shown.network, recipe, params, KEY, 1, strengths, state)[1].activation)
+    assert seen[0] == again
+    others = [
+        float(compiled(shown.network, recipe, params, jax.random.key(k), 1, strengths, state)[1].activation)
+        for k in range(6)
+    ]
+    assert len({*seen, *others}) > 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"steps": 0}, "steps must be at least 1: got 0"), ({"hold": "colour"}, "hold must be appearance or motion")],
+)
+def test_bad_recipes_are_refused_when_made(change, message):
+    with pytest.raises(UsageError, match=message):
+        dataclasses.replace(FAST, **change)
+
+
+def test_a_recipe_without_an_objective_says_what_to_do(network, params):
+    with pytest.raises(UsageError, match=r"use recipe\.aim"):
+        ascend.activation(network, FAST, params, draw_clip(network), 0)
+
+
+class Plain(nn.Module):
+    """Somebody else's network: nothing of ours but what it returns."""
+
+    @nn.compact
+    def __call__(self, clip):
+        x = nn.relu(nn.Conv(6, (5, 5), strides=2, name="first", bias_init=nn.initializers.normal(1.0))(clip.appearance))
+        x = nn.Conv(4, (3, 3), name="second", bias_init=nn.initializers.normal(1.0))(x)
+        return None, {"second": x}
+
+
+def test_another_flax_module_works_as_well():
+    with jax.numpy_rank_promotion("allow"):  # flax adds biases by rank promotion
+        network = Plain()
+        canvas = Clip(appearance=jax.ShapeDtypeStruct((1, 16, 16, 3), jnp.float32))
+        recipe = dataclasses.replace(FAST, steps=STEPS).aim("second", 2)
+        state = init(recipe, KEY, canvas)
+        params = network.init(KEY, state.clip)["params"]
+        strengths = jax.tree.map(lambda s: jnp.asarray(s, jnp.float32), recipe.strengths(rho=9, ahat=100.0))
+        seen = []
+        for _ in range(STEPS):
+            state, info = compiled(network, recipe, params, KEY, 2, strengths, state)
+            seen.append(float(info.activation))
+    assert seen[-1] > seen[0]

@@ -1,0 +1,101 @@
+"""Cone evaluation equals full evaluation: one unit on exactly the patch it sees, without padding."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import draw_clip, draw_params, slim
+
+from stjax import Clip, TwoStream, receptive_field, view
+from stjax.networks.geometry import map_side
+
+# Sums of the same float32 products in another order: 2^-24 times the square root of some thousand terms, of the
+# spread of a layer. Only where Winograd serves one of the two does the error reach 2e-5.
+TOLERANCE = 1e-5
+FORMS = {
+    "conv2d": {},
+    "conv2d, three samples": {"samples": 3},
+    "conv3d": {"fusion": "conv3d", "samples": 3},
+    "sum, two towers": {"fusion": "sum", "towers": 2},
+}
+
+
+def patch(network: TwoStream, layer: str, clip: Clip) -> Clip:
+    """The pixels that the centre unit of a layer sees."""
+    field = receptive_field(network, layer)
+    middle = (map_side(network, layer) - 1) // 2
+    first = int(field.centre + field.stride * middle - (field.side - 1) / 2)
+    rows = slice(first, first + field.side)
+    streams = network.streams(layer)
+    return Clip(
+        clip.appearance[..., rows, rows, :] if "appearance" in streams else None,
+        clip.motion[..., rows, rows, :] if "motion" in streams else None,
+    )
+
+
+def compare(network: TwoStream, layer: str, params, clip: Clip, full) -> None:
+    shown = view(network, layer)
+    middle = (map_side(network, layer) - 1) // 2
+    _, seen = jax.jit(shown.network.apply)({"params": params}, patch(network, layer, clip))
+    assert seen[layer].shape[-3:-1] == (1, 1), "the cone's tip is one unit"
+    spread = np.std(full[layer])
+    at_tip, expected = np.asarray(seen[layer][..., 0, 0, :]), np.asarray(full[layer][..., middle, middle, :])
+    assert np.abs(at_tip - expected).max() / spread < TOLERANCE, layer
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_every_layer_with_a_cone(form):
+    network = slim(**FORMS[form])
+    params, clip = draw_params(network), draw_clip(network)
+    _, full = jax.jit(network.apply)({"params": params}, clip)
+    coned = [layer for layer in network.layers if view(network, layer).network.padding == "VALID"]
+    head = [layer for layer in network.layers if layer.rpartition("/")[2] in ("fc4", "classes")]
+    assert coned == [layer for layer in network.layers if layer not in head]
+    for layer in coned:
+        compare(network, layer, params, clip, full)
+
+
+@pytest.mark.parametrize("layer", ["fc4", "classes", "motion/classes"])
+def test_without_a_cone_the_view_is_the_network_itself(layer):
+    network = slim(towers=2)
+    params, clip = draw_params(network), draw_clip(network)
+    _, full = jax.jit(network.apply)({"params": params}, clip)
+    shown = view(network, layer)
+    streams = Clip(*(x if name in shown.streams else None for name, x in clip._asdict().items()))
+    _, seen = jax.jit(shown.network.apply)({"params": params}, streams)
+    np.testing.assert_allclose(seen[layer], full[layer], rtol=TOLERANCE, atol=TOLERANCE * np.std(full[layer]))
+
+
+def test_nothing_outside_the_patch_matters():
+    network, layer = slim(num_classes=0), "conv3_fusion"
+    params, clip = draw_params(network), draw_clip(network)
+    side = receptive_field(network, layer).side
+    first = (network.input_size - side) // 2
+    rows = slice(first, first + side)
+    inside = np.zeros(network.input_size, bool)
+    inside[rows] = True
+    mask = (inside[:, None] & inside[None, :])[..., None]
+    middle = (map_side(network, layer) - 1) // 2
+
+    @jax.jit
+    def centre(clip):
+        return network.apply({"params": params}, clip)[1][layer][..., middle, middle, :]
+
+    other = draw_clip(network, seed=9)
+    placed = jax.tree.map(lambda a, b: jnp.where(np.broadcast_to(mask, a.shape), a, b), clip, other)
+    np.testing.assert_allclose(centre(placed), centre(clip), rtol=TOLERANCE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layer", ["appearance/conv3_3", "motion/conv3_3"])
+def test_full_width_vgg16(layer):
+    network = TwoStream()
+    until = network.clone(until=layer)
+    stream = layer.partition("/")[0]
+    clip = draw_clip(network)
+    clip = Clip(**{stream: getattr(clip, stream)})
+    params = jax.jit(until.init)(jax.random.key(0), clip)["params"]
+    _, full = jax.jit(until.apply)({"params": params}, clip)
+    compare(network, layer, params, clip, full)

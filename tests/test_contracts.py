@@ -1,0 +1,269 @@
+"""One table of contracts: every objective, regulariser, transform and optimiser is a row, and all are put through
+
+jit = eager, vmap = loop, finite gradient, dtype kept, equal and hashable by value, no second compilation.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from stjax import Clip
+from stjax.ascent import objectives, optimizers, recipes, regularizers, transforms
+from stjax.ascent.objectives import ChannelMean, ClassScore, Direction, Neuron, Sum
+from stjax.ascent.optimizers import Adam, Momentum, Strengths
+from stjax.ascent.regularizers import LocalEnergy, SpatialVariation, TemporalVariation
+from stjax.ascent.transforms import Jitter
+
+# The same float32 sums in another order, under jit or vmap.
+RTOL = 1e-5
+
+
+class Row(NamedTuple):
+    """make: builds the object anew. operands: draws what it is called with. call: object, operands -> arrays."""
+
+    make: Callable[[], Any]
+    operands: Callable[[int], Any]
+    call: Callable[[Any, Any], Any]
+
+
+def draw_clip(seed: int) -> Clip:
+    rng = np.random.default_rng(seed)
+    draw = lambda *shape: jnp.asarray(rng.uniform(-90, 90, shape), jnp.float32)  # noqa: E731
+    return Clip(draw(1, 7, 7, 3), draw(1, 4, 7, 7, 2))
+
+
+def draw_activations(seed: int, target: Any) -> Any:
+    rng = np.random.default_rng(seed)
+    draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)  # noqa: E731
+    activations = {"motion/conv1_1": draw(2, 4, 5, 6), "classes": draw(1, 1, 1, 6)}
+    return activations, jax.tree.map(lambda t: jnp.asarray(t, getattr(t, "dtype", jnp.int32)), target)
+
+
+def strengths(seed: int = 0) -> Strengths:
+    weights = {"norm": 80.0**-6, "spatial": 6.6e-3, "temporal": 6.6e-3 * seed}
+    return jax.tree.map(lambda v: jnp.asarray(v, jnp.float32), Strengths(2.0, weights))
+
+
+def objective(make: Callable[[], Any], target: Any = 3) -> Row:
+    return Row(make, lambda seed: draw_activations(seed, target), lambda f, operands: f(*operands))
+
+
+def regularizer(make: Callable[[], Any]) -> Row:
+    return Row(make, draw_clip, lambda r, clip: r(clip))
+
+
+def transform(make: Callable[[], Any]) -> Row:
+    # The key is drawn with the clip, but nothing is differentiated with respect to it.
+    return Row(make, draw_clip, lambda t, clip: t(_key_of(clip), clip))
+
+
+def _key_of(clip: Clip) -> Any:
+    return jax.random.key(jax.lax.bitcast_convert_type(clip.appearance[0, 0, 0, 0], jnp.int32))
+
+
+def optimizer(make: Callable[[], Any]) -> Row:
+    """Three steps, so that the carried state is put through as well."""
+
+    def call(optimizer: Any, gradient: Clip) -> Any:
+        state, moved = optimizer.init(gradient), gradient
+        for step in range(3):
+            moved, state = optimizer.update(moved, state, jnp.asarray((step + 1) / 3), strengths(2))
+        return moved, state
+
+    return Row(make, draw_clip, call)
+
+
+E = jnp.linspace(-1.0, 1.0, 6)
+LAYER = "motion/conv1_1"
+ROWS = {
+    "Neuron": objective(lambda: Neuron(LAYER)),
+    "Neuron, at a position": objective(lambda: Neuron(LAYER, position=(1, 0, 4))),
+    "ChannelMean": objective(lambda: ChannelMean(LAYER)),
+    "ClassScore": objective(ClassScore),
+    "Direction": objective(lambda: Direction(LAYER), E),
+    "Sum": objective(lambda: 2 * Neuron(LAYER) - ChannelMean(LAYER) + ClassScore(), (3, 1, 0)),
+    "Sum, one target": objective(lambda: -Neuron(LAYER) * 0.5),
+    "LocalEnergy": regularizer(LocalEnergy),
+    "LocalEnergy, odd": regularizer(lambda: LocalEnergy(alpha=3)),
+    "SpatialVariation": regularizer(SpatialVariation),
+    "TemporalVariation": regularizer(TemporalVariation),
+    "Jitter": transform(lambda: Jitter(size=4)),
+    "Momentum": optimizer(Momentum),
+    "Adam": optimizer(Adam),
+    "Adam, with a schedule": optimizer(lambda: Adam(rate=3.0, final=0.1)),
+    "PAPER's optimiser": optimizer(lambda: dataclasses.replace(recipes.PAPER.optimizer)),
+    "FAST's optimiser": optimizer(lambda: dataclasses.replace(recipes.FAST.optimizer)),
+}
+if "smoothing" in {f.name for f in dataclasses.fields(Adam)}:
+    ROWS["Adam, smoothed"] = optimizer(lambda: Adam(smoothing=100.0))
+
+each_row = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS.keys())
+
+
+def close(actual: Any, expected: Any) -> None:
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, e, rtol=RTOL, atol=RTOL * float(np.abs(e).max(initial=1e-30)))
+
+
+def test_every_class_of_the_room_has_a_row():
+    """A static part is a frozen dataclass; a row's first word, or the type that its row makes, is its name."""
+    parts = {
+        name
+        for module in (objectives, regularizers, transforms, optimizers)
+        for name, value in vars(module).items()
+        if inspect.isclass(value) and value.__module__ == module.__name__
+        and dataclasses.is_dataclass(value) and not name.startswith("_")
+    }  # fmt: skip
+    tabled = {type(row.make()).__name__ for row in ROWS.values()}
+    assert parts - tabled == set(), "these need a row above"
+
+
+@each_row
+def test_jit_equals_eager(row):
+    thing, operands = row.make(), row.operands(1)
+    close(jax.jit(lambda o: row.call(thing, o))(operands), row.call(thing, operands))
+
+
+@each_row
+def test_vmap_equals_a_loop(row):
+    thing, many = row.make(), [row.operands(seed) for seed in (1, 2, 3)]
+    stacked = jax.tree.map(lambda *a: jnp.stack(a), *many)
+    one = jax.jit(lambda o: row.call(thing, o))
+    results = [one(operands) for operands in many]
+    close(jax.jit(jax.vmap(one))(stacked), jax.tree.map(lambda *a: jnp.stack(a), *results))
+
+
+@each_row
+@pytest.mark.parametrize("scale", [1.0, 0.0], ids=["anywhere", "at zero"])
+def test_the_gradient_is_finite(row, scale):
+    if scale == 0.0 and hasattr(row.make(), "update"):
+        pytest.skip("an optimiser is not differentiated; its steps at zero are tested below")
+    thing = row.make()
+    operands = jax.tree.map(lambda a: a * scale if jnp.issubdtype(a.dtype, jnp.floating) else a, row.operands(1))
+    floats, rest = _split(operands)
+
+    def total(floats):
+        return sum(jnp.sum(a) for a in jax.tree.leaves(row.call(thing, _join(floats, rest))) if a.dtype == jnp.float32)
+
+    gradient = jax.jit(jax.grad(total))(floats)
+    assert all(np.isfinite(g).all() for g in gradient)
+
+
+def _split(operands: Any) -> tuple[list[Any], Any]:
+    leaves, structure = jax.tree.flatten(operands)
+    floating = [jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves]
+    return [leaf for leaf, f in zip(leaves, floating, strict=True) if f], (leaves, floating, structure)
+
+
+def _join(floats: list[Any], rest: Any) -> Any:
+    leaves, floating, structure = rest
+    again = iter(floats)
+    return structure.unflatten([next(again) if f else leaf for leaf, f in zip(leaves, floating, strict=True)])
+
+
+@each_row
+def test_dtype_is_kept(row):
+    leaves = jax.tree.leaves(jax.eval_shape(lambda o: row.call(row.make(), o), row.operands(1)))
+    assert {leaf.dtype for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)} == {jnp.dtype("float32")}
+
+
+@each_row
+def test_equal_settings_are_equal_and_hash_alike(row):
+    one, other = row.make(), row.make()
+    assert one is not other
+    assert one == other
+    assert hash(one) == hash(other)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(one, dataclasses.fields(one)[0].name, None)
+
+
+@each_row
+def test_equal_settings_cost_no_second_compilation(row):
+    traces = 0
+
+    def count(thing, operands):
+        nonlocal traces
+        traces += 1
+        return row.call(thing, operands)
+
+    compiled = jax.jit(count, static_argnums=0)
+    for seed in (1, 2):
+        compiled(row.make(), row.operands(seed))
+    assert traces == 1
+
+
+@pytest.mark.parametrize("recipe", recipes.RECIPES)
+def test_recipes_are_static_arguments_too(recipe):
+    one, other = (dataclasses.replace(recipes.named(recipe)).aim("fc6", 32) for _ in range(2))
+    assert one == other
+    assert hash(one) == hash(other)
+    assert one.aim("fc6", 32) != recipes.named(recipe)
+
+
+@pytest.mark.parametrize(
+    "row", [row for row in ROWS.values() if hasattr(row.make(), "update")], ids=lambda row: repr(row.make())
+)
+def test_an_optimiser_goes_uphill_and_stands_still_on_a_plain(row):
+    thing = row.make()
+    gradient = draw_clip(1)
+    moved, _ = thing.update(gradient, thing.init(gradient), jnp.asarray(0.1), strengths(1))
+    assert sum(float(jnp.vdot(g, m)) for g, m in zip(gradient, moved, strict=True)) > 0
+    flat = jax.tree.map(jnp.zeros_like, gradient)
+    still, _ = thing.update(flat, thing.init(flat), jnp.asarray(0.1), strengths(1))
+    assert all(float(jnp.abs(m).max()) == 0.0 for m in still)
+
+
+@pytest.mark.parametrize(
+    "row", [row for row in ROWS.values() if hasattr(row.make(), "update")], ids=lambda row: repr(row.make())
+)
+@pytest.mark.parametrize("absent", ["appearance", "motion"])
+def test_an_optimiser_takes_a_clip_of_one_stream(row, absent):
+    moved, _ = row.call(row.make(), draw_clip(1)._replace(**{absent: None}))
+    assert getattr(moved, absent) is None
+    assert all(np.isfinite(m).all() for m in jax.tree.leaves(moved))
+
+
+def test_jitter_shifts_both_streams_alike_and_reaches_every_offset():
+    jitter = Jitter(size=3)
+    y, x = jnp.mgrid[:6, :6].astype(jnp.float32)
+    clip = Clip(jnp.stack([y, x, x], -1)[None], jnp.broadcast_to(jnp.stack([y, x], -1), (1, 2, 6, 6, 2)))
+    seen = set()
+    for key in jax.random.split(jax.random.key(0), 60):
+        window = jitter(key, clip)
+        assert window.appearance.shape == (1, 4, 4, 3)
+        corner = tuple(window.appearance[0, 0, 0, :2].tolist())
+        assert {tuple(field) for field in window.motion[0, :, 0, 0].tolist()} == {corner}
+        seen.add(corner)
+    assert seen == {(float(i), float(j)) for i in range(3) for j in range(3)}
+
+
+def test_arithmetic_never_changes_its_operands():
+    a, b = Neuron(LAYER), ChannelMean(LAYER)
+    total = a + b
+    before = (dataclasses.replace(a), dataclasses.replace(b), total.terms)
+    results = [total + a, total - b, 3 * total, total * 3, -total, total + total]
+    assert (a, b, total.terms) == before
+    assert all(isinstance(r, Sum) and r is not total for r in results)
+    activations, _ = draw_activations(0, 0)
+    value = {f: float(f(activations, 2)) for f in (a, b, total)}
+    assert value[total] == pytest.approx(value[a] + value[b])
+    expected = [2 * value[a] + value[b], value[a], 3 * value[total], 3 * value[total], -value[total], 2 * value[total]]
+    for result, number in zip(results, expected, strict=True):
+        assert float(result(activations, 2)) == pytest.approx(number, rel=1e-5, abs=1e-5)
+
+
+def test_what_an_objective_cannot_read_is_said():
+    activations, _ = draw_activations(0, 0)
+    with pytest.raises(ValueError, match="'motion/conv1_2' is not; nearest: motion/conv1_1"):
+        Neuron("motion/conv1_2")(activations, 0)
+    with pytest.raises(ValueError, match="2 terms, 3 targets"):
+        (Neuron(LAYER) + ClassScore())(activations, (1, 2, 3))
