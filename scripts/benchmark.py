@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import resource
 import statistics
@@ -94,6 +95,7 @@ def torch_step(network: stjax.Model, layer: str) -> Callable[[], None] | None:
         return None
     name = layer.partition("/")[2]
     modules: list[Any] = []
+    seen: dict[str, Any] = {}
     channels = 3
     for conv, features in convolutions(VGG16):
         if conv.endswith("_1") and modules:
@@ -103,7 +105,6 @@ def torch_step(network: stjax.Model, layer: str) -> Callable[[], None] | None:
         unit.weight.data = torch.from_numpy(np.array(weights["kernel"])).permute(3, 2, 0, 1).contiguous()
         unit.bias = torch.nn.Parameter(torch.from_numpy(np.array(weights["bias"])))
         if conv == name:
-            seen: dict[str, Any] = {}
             unit.register_forward_hook(lambda module, inputs, output: seen.update(a=output.clone()))
         modules += [unit, torch.nn.ReLU()]
         channels = features
@@ -162,27 +163,20 @@ def main() -> None:
     options = parser.parse_args()
     network = stjax.load("vgg16-imagenet")
     results = [measure(network, layer, options) for layer in options.layers.split(",")]
-    cores = f", {len_cores()} cores" if jax.default_backend() == "cpu" else ""
+    cores = f", {len(os.sched_getaffinity(0))} cores" if jax.default_backend() == "cpu" else ""
     machine = f"{jax.devices()[0].device_kind}{cores}, {platform.machine()}, jax {jax.__version__}, {options.precision}"
     heading = "| layer | chunk | unit-steps/s | useful GFLOP/s | of the matrix rate | compile s | peak GB | x PyTorch |"
     lines = [machine, "", heading, "|---|---|---|---|---|---|---|---|"]
     for r in results:
         ratio = f"{r['times_torch']:.1f}" if r["times_torch"] else "-"
-        lines.append(
-            f"| {r['layer']} | {r['chunk']} | {r['unit_steps_per_s']:.1f} | {r['useful_gflops']:.0f} "
-            f"| {r['of_matrix']:.0%} of {r['matrix_gflops']:.0f} | {r['compile_s']:.1f} | {r['peak_gb']:.1f} | {ratio} |"
-        )
+        cells = [r["layer"], r["chunk"], f"{r['unit_steps_per_s']:.1f}", f"{r['useful_gflops']:.0f}"]
+        cells += [f"{r['of_matrix']:.0%} of {r['matrix_gflops']:.0f}", f"{r['compile_s']:.1f}", f"{r['peak_gb']:.1f}"]
+        lines.append("| " + " | ".join(map(str, [*cells, ratio])) + " |")
     table = "\n".join(lines)
     print(table)
     if options.out:
         options.out.with_suffix(".json").write_text(json.dumps({"machine": machine, "results": results}, indent=2))
         options.out.with_suffix(".md").write_text(table + "\n")
-
-
-def len_cores() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 if __name__ == "__main__":

@@ -61,7 +61,8 @@ def trace(
             if step in LOOKS or step == recipe.steps:
                 windows, summary = run.measure(view, recipe, network.params, numbers, strengths, states.clip)
                 values.setdefault(step, []).append(np.asarray(summary.value)[: len(part)])
-        clips.append(jax.tree.map(lambda a, n=len(part): np.asarray(a)[:n], windows))
+        real = slice(len(part))
+        clips.append(jax.tree.map(lambda a, real=real: np.asarray(a)[real], windows))
         gains.append(np.asarray(summary.activation)[: len(part)] / ahat[[job.unit for job in part]])
     joined = jax.tree.map(lambda *a: np.concatenate(a), *clips)
     return {step: np.concatenate(v) for step, v in values.items()}, joined, np.concatenate(gains)

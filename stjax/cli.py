@@ -8,13 +8,14 @@ import itertools
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -38,14 +39,14 @@ console = Console(stderr=True)
 
 ModelOption = Annotated[str, typer.Option("--model", "-m", help="A name from `stjax models`, or a .safetensors file.")]
 DEFAULT_MODEL = "vgg16-imagenet"
-PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+PRECISIONS = {"float32": None, "bfloat16": jnp.bfloat16}
 
 
 @app.command()
 def models() -> None:
     """List the networks by name, and say what is trained on what."""
     for entry in zoo.ENTRIES.values():
-        table = Table(title=f"{entry.name}: {entry.summary}", title_justify="left", expand=False)
+        table = Table(title=escape(f"{entry.name}: {entry.summary}"), title_justify="left")
         for heading in ("part", "state", "origin"):
             table.add_column(heading)
         for part in entry.parts:
@@ -57,9 +58,10 @@ def models() -> None:
 def layers(model: ModelOption = DEFAULT_MODEL) -> None:
     """List a network's layers: units, receptive field, stride and canvas in pixels."""
     network = zoo.load(model)
-    table = Table(title=f"{network.name}, input {network.module.input_size} x {network.module.input_size}")
-    for heading in ("layer", "units", "receptive field", "stride", "canvas", "evaluated on"):
-        table.add_column(heading, justify="left" if heading in ("layer", "evaluated on") else "right")
+    side = network.module.input_size
+    table = Table(title=f"{network.name}, input {side} x {side}; rho: receptive field, pixels", title_justify="left")
+    for heading in ("layer", "units", "rho", "stride", "canvas", "evaluated on"):
+        table.add_column(heading, justify="left" if heading in ("layer", "evaluated on") else "right", no_wrap=True)
     for layer in network.module.layers:
         shown = view(network.module, layer)
         field = receptive_field(network.module, layer)
@@ -88,8 +90,8 @@ def visualize(
     how = recipes.named(recipe)
     how = how if steps is None else dataclasses.replace(how, steps=steps)
     network = zoo.load(model)
-    module = network.module.clone(dtype=_choice("precision", precision, PRECISIONS))
-    tasks = [_task(network, view(module, name), units, chi) for name in _layers(network, layer)]
+    rounding = _choice("precision", precision, PRECISIONS)
+    tasks = [_task(network, view(network.module, name), units, chi) for name in _layers(network, layer)]
     for shown, asked, ahat in tasks:
         atlas.check(shown, asked, ahat=ahat, kappa=kappa, chunk=chunk)
     results.prepare(out)
@@ -115,7 +117,16 @@ def visualize(
             for shown, asked, ahat in tasks:
                 report = _reporter(bar, meter, shown.layer, finished, total, how.steps)
                 climbing = atlas.climb(
-                    shown, how, network.params, key, asked, ahat=ahat, kappa=kappa, chunk=chunk, progress=report
+                    shown,
+                    how,
+                    network.params,
+                    key,
+                    asked,
+                    ahat=ahat,
+                    kappa=kappa,
+                    chunk=chunk,
+                    precision=rounding,
+                    progress=report,
                 )
                 for one in itertools.chain.from_iterable(climbing):
                     line = results.record(shown, one, float(ahat[one.job.unit]), settings, network.class_names)
@@ -232,7 +243,21 @@ def _reporter(
 def main() -> None:
     """The entry point: what a user can mend becomes one line and exit code 2."""
     try:
-        app()
+        code = app(standalone_mode=False)
     except UsageError as error:
-        console.print(f"error: {error}", style="red", highlight=False, soft_wrap=True)
-        sys.exit(2)
+        _refuse(str(error))
+    except typer.Abort:
+        sys.exit(130)
+    except Exception as error:
+        # The parser's own errors: an option that does not exist, a number that is none.
+        message = getattr(error, "format_message", None)
+        if message is None:
+            raise
+        _refuse(" ".join(message().split()))
+    else:
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _refuse(message: str) -> NoReturn:
+    console.print(f"error: {message}", style="red", highlight=False, markup=False, soft_wrap=True)
+    sys.exit(2)

@@ -22,7 +22,7 @@ from stjax.types import Clip, Scalar
 ALPHA = 6
 """Exponent of the local energy, and 80 grey levels its scale: Mahendran & Vedaldi, IJCV 2016."""
 SCALE = 80.0
-KAPPA = (6.5 / SCALE) ** 2
+KAPPA = 6.5**2 / SCALE**2
 """Weight of the spatial variation, same source: 6.602e-3."""
 
 

@@ -6,6 +6,7 @@ couples two jobs: what a unit becomes depends on (weights, recipe, layer, unit, 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -109,7 +110,9 @@ def measure(
 
     def one(unit: Array, strength: Strengths, clip: Clip) -> tuple[Clip, Summary]:
         window = centre(clip, recipe.margin)
-        a = ascend.activation(view.network, recipe, params, window, unit)
+        # Also where products are rounded by default (TPU, tf32): these numbers are what a result is checked by.
+        with jax.default_matmul_precision("highest"):
+            a = ascend.activation(view.network, recipe, params, window, unit)
         each = ascend.penalties(recipe, window, strength)
         value = strength.activation * a - sum(each.values(), start=jnp.zeros(()))
         return window, Summary(a, a, value, each, False)
@@ -128,6 +131,7 @@ def climb(
     kappa: float = KAPPA,
     chunk: int | None = None,
     start: Clip | None = None,
+    precision: Any = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Iterator[list[Found]]:
     """Finds every job, and yields each chunk as it is finished, in the order asked.
@@ -138,7 +142,9 @@ def climb(
         recipe = recipe.aim(view.layer, view.stride)
     ahat = np.asarray(ahat, np.float32)
     check(view, asked, ahat=ahat, kappa=kappa, chunk=chunk)
-    size, parts = plan.chunks(asked, chunk or plan.chunk_limit(view, recipe, params))
+    # The numbers of the summary are those of `view`; only the way up may be rounded.
+    climbing = view if precision is None else dataclasses.replace(view, network=_cast(view.network, precision))
+    size, parts = plan.chunks(asked, chunk or plan.chunk_limit(climbing, recipe, params))
     in_loop = jax.default_backend() != "cpu"
     call = min(STEPS_PER_CALL, recipe.steps) if in_loop else 1
     done = 0
@@ -157,7 +163,7 @@ def climb(
         for steps in range(0, recipe.steps, call):
             report(steps, len(part))
             count = jnp.asarray(min(call, recipe.steps - steps)) if in_loop else None
-            states, slope = advance(view, recipe, params, keys, units, strengths, states, slope, count)
+            states, slope = advance(climbing, recipe, params, keys, units, strengths, states, slope, count)
             slope.block_until_ready()
         clips, last = measure(view, recipe, params, units, strengths, states.clip)
         last = last._replace(activation_start=first.activation, dead=slope == 0)
@@ -179,6 +185,7 @@ def visualize_units(
     kappa: float = KAPPA,
     chunk: int | None = None,
     start: Clip | None = None,
+    precision: Any = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> tuple[Clip, Summary]:
     """For many units at once, the input that excites each most: argmax of equation (1).
@@ -194,6 +201,8 @@ def visualize_units(
       kappa: weight of the spatial variation, >= 0.
       chunk: units stepped together; None lets the memory budget choose. It does not change results.
       start: streams to begin from instead of noise.
+      precision: of the network's arithmetic while climbing, e.g. jnp.bfloat16, for a module with a `dtype`;
+        canvas, penalties and the numbers of the summary stay float32. None leaves the module as it is.
       progress: called between steps.
     Returns:
       A Clip with axes (units, chi, ...), and a Summary with axes (units, chi). Arrays are NumPy, float32.
@@ -206,7 +215,17 @@ def visualize_units(
     found = [
         one
         for part in climb(
-            view, recipe, params, key, asked, ahat=ahat, kappa=kappa, chunk=chunk, start=start, progress=progress
+            view,
+            recipe,
+            params,
+            key,
+            asked,
+            ahat=ahat,
+            kappa=kappa,
+            chunk=chunk,
+            start=start,
+            precision=precision,
+            progress=progress,
         )
         for one in part
     ]
@@ -232,6 +251,12 @@ def check(view: View, asked: list[Job], *, ahat: Any, kappa: float = KAPPA, chun
             raise UsageError(f"a unit of {view.layer} must be in 0..{len(ahat) - 1}: got {unit}; nearest: {near}")
         if not (ahat[unit] > 0 and np.isfinite(ahat[unit])):
             raise UsageError(f"ahat must be a number > 0: {view.layer} unit {unit} has {ahat[unit]:g}")
+
+
+def _cast(network: Any, precision: Any) -> Any:
+    if not hasattr(network, "dtype"):
+        raise UsageError(f"precision needs a module with a dtype: {type(network).__name__} has none; leave it out")
+    return network.clone(dtype=jnp.dtype(precision))
 
 
 def weigh(recipe: Recipe, rho: int, ahat: np.ndarray, kappa: float, padded: list[Job]) -> Strengths:

