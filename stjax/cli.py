@@ -131,8 +131,8 @@ def visualize(
                 for one in itertools.chain.from_iterable(climbing):
                     line = results.record(shown, one, float(ahat[one.job.unit]), settings, network.class_names)
                     results.write(out, line, one)
+                    finished += 1  # at once: Ctrl-C while it is drawn must not deny it
                     figures.draw_record(out, line, network.preprocessing.mean)
-                    finished += 1
                     if line["dead"]:
                         dead.append(f"{shown.layer} unit {one.job.unit}")
     except KeyboardInterrupt:

@@ -16,7 +16,6 @@ from jax import Array
 from stjax.ascent.optimizers import Strengths
 from stjax.ascent.recipes import Recipe
 from stjax.ascent.regularizers import project
-from stjax.ascent.spectrum import smooth
 from stjax.errors import UsageError
 from stjax.types import Clip, Network, Params, Scalar
 
@@ -45,9 +44,9 @@ class Info(NamedTuple):
 
 
 def init(recipe: Recipe, key: Array, canvas: Clip, start: Clip | None = None) -> State:
-    """Noise over the canvas, scaled so that the 95 % quantile of |x| is `recipe.start`.
+    """Uniform noise over the canvas, scaled so that the 95 % quantile of |x| is `recipe.start`.
 
-    Uniform noise in -1..1 has that quantile at 0.95. Smoothed noise is close to normal, 1.96 deviations.
+    For uniform(-1, 1) that quantile is 0.95, whatever was drawn, so the scale is start / 0.95.
 
     Args:
       recipe: how the input will be found.
@@ -61,10 +60,7 @@ def init(recipe: Recipe, key: Array, canvas: Clip, start: Clip | None = None) ->
         if given is not None or shape is None:
             return given
         draw = jax.random.uniform(jax.random.fold_in(key, number), shape.shape, shape.dtype, -1.0, 1.0)
-        if not recipe.start_reach:
-            return draw * (recipe.start / 0.95)
-        draw = smooth(draw, recipe.start_reach)
-        return draw * (recipe.start / (1.96 * jnp.std(draw)))
+        return draw * (recipe.start / 0.95)
 
     clip = Clip(*(noise(i, *pair) for i, pair in enumerate(zip(canvas, start, strict=True))))
     return State(jnp.zeros((), jnp.int32), clip, recipe.optimizer.init(clip))
