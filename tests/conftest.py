@@ -75,12 +75,6 @@ def draw_clip(network: TwoStream, *batch: int, seed: int = 1, side: int | None =
     return Clip(*(jax.numpy.asarray(x, jax.numpy.float32) for x in (appearance, motion)))
 
 
-@pytest.fixture(scope="session", params=[1, 2], ids=["one tower", "two towers"])
-def either(request: pytest.FixtureRequest) -> TwoStream:
-    """The slim network, with its motion tower cut after its last convolution, or kept."""
-    return slim(towers=request.param)
-
-
 @pytest.fixture(scope="session")
 def network() -> TwoStream:
     return slim(towers=2)

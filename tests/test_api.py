@@ -1,9 +1,11 @@
-"""Conventions of the public names: documented, doctested, alike in the order of their arguments."""
+"""Conventions of the public names: documented, alike in the order of their arguments.
+
+Their examples are run by pytest itself: --doctest-modules over stjax/.
+"""
 
 from __future__ import annotations
 
 import ast
-import doctest
 import importlib
 import inspect
 import pkgutil
@@ -59,11 +61,9 @@ def test_arguments_stand_in_one_order(name):
 
 
 @pytest.mark.parametrize("module", MODULES)
-def test_modules_are_documented_and_their_examples_hold(module):
+def test_modules_are_documented(module):
     loaded = importlib.import_module(module)
     assert (loaded.__doc__ or "").strip(), f"{module} has no docstring"
-    failed, _ = doctest.testmod(loaded, optionflags=doctest.NORMALIZE_WHITESPACE)
-    assert failed == 0
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -14,7 +14,6 @@ from conftest import draw_clip
 
 from stjax import FAST, PAPER, ChannelMean, ClassScore, Clip, Direction, Neuron, UsageError, init, step, view
 from stjax.ascent import ascend
-from stjax.ascent.transforms import centre
 
 KEY = jax.random.key(7)
 STEPS = 12
@@ -40,11 +39,6 @@ def climb(shown, recipe, params, target, strengths, state=None, steps=STEPS):
     return state, infos
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def value(network, recipe, params, clip, target):
-    return ascend.activation(network, recipe, params, centre(clip, recipe.margin), target)
-
-
 OBJECTIVES = {
     "Neuron": ("conv3_fusion", None, 1),
     "Neuron of one stream": ("motion/conv2_1", None, 1),
@@ -62,9 +56,8 @@ def test_every_objective_rises(network, params, ahat, recipe, name):
     shown = view(network, layer)
     recipe, strengths = aimed(shown, recipe, ahat, objective)
     start = init(recipe, KEY, shown.clip(recipe.margin))
-    end, infos = climb(shown, recipe, params, target, strengths, start)
-    before, after = (float(value(shown.network, recipe, params, s.clip, target)) for s in (start, end))
-    assert after > before
+    _, infos = climb(shown, recipe, params, target, strengths, start)
+    assert float(infos[-1].activation) > float(infos[0].activation)
     # Equation (1) as a whole: its best value comes after the start.
     values = [float(info.value) for info in infos]
     assert max(values[1:]) > values[0]

@@ -18,7 +18,7 @@ import pytest
 from stjax import Clip
 from stjax.ascent import objectives, optimizers, recipes, regularizers, transforms
 from stjax.ascent.objectives import ChannelMean, ClassScore, Direction, Neuron, Sum
-from stjax.ascent.optimizers import Adam, Momentum, Strengths
+from stjax.ascent.optimizers import Adam, Momentum, Sobolev, Strengths
 from stjax.ascent.regularizers import LocalEnergy, SpatialVariation, TemporalVariation
 from stjax.ascent.transforms import Jitter
 
@@ -99,11 +99,10 @@ ROWS = {
     "Momentum": optimizer(Momentum),
     "Adam": optimizer(Adam),
     "Adam, with a schedule": optimizer(lambda: Adam(rate=3.0, final=0.1)),
+    "Sobolev": optimizer(Sobolev),
     "PAPER's optimiser": optimizer(lambda: dataclasses.replace(recipes.PAPER.optimizer)),
     "FAST's optimiser": optimizer(lambda: dataclasses.replace(recipes.FAST.optimizer)),
 }
-if "smoothing" in {f.name for f in dataclasses.fields(Adam)}:
-    ROWS["Adam, smoothed"] = optimizer(lambda: Adam(smoothing=100.0))
 
 each_row = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS.keys())
 

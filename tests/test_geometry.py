@@ -86,7 +86,7 @@ def test_the_field_is_what_a_gradient_reaches(fusion, stream):
         ({"fusion": "conv3d", "samples": 5}, "conv5_fusion", 224, "SAME"),
         ({"num_classes": 101}, "fc6", 224, "SAME"),
         ({"num_classes": 101, "towers": 2}, "motion/classes", 224, "SAME"),
-        # 196 px would fit into 208, but not around the centre unit of its 13x13 map, whose field is 5.5..200.5.
+        # 196 px hold the field, but not around the centre unit of the 12x12 map: it would begin at -10.
         ({"input_size": 196}, "conv5_fusion", 196, "SAME"),
     ],
     ids=str,

@@ -81,7 +81,7 @@ def head(x, params, prefix=""):
 
 def numpy_network(network, params, clip):
     appearance, motion = (np.asarray(x, np.float64) for x in clip)
-    samples, fields, height, width, _ = motion.shape
+    fields = motion.shape[1]
     channels = [motion[:, f, :, :, d] for f in range(fields) for d in range(2)]
     endpoints, tops = {}, {}
     for stream, x in {"appearance": appearance, "motion": np.stack(channels, -1)}.items():

@@ -173,7 +173,7 @@ def fit(
         like = jax.eval_shape(lambda clip: start(form, settings, clip), first.clip)
         state = checkpoint.load(folder, like, described)
     if state is None:
-        state = start(form, settings, first.clip)
+        state = jax.jit(start, static_argnums=(0, 1))(form, settings, first.clip)
         if params is not None:
             state = state._replace(params=jax.tree.map(jnp.array, params))
     begun = int(state.step)

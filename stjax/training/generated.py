@@ -242,10 +242,6 @@ def example(key: Array, label: Any, side: int = SIDE) -> Example:
       side: of the picture, pixels; static.
     Returns:
       Clip of one temporal sample, 8-bit values in network units, and its `Truth`.
-
-    >>> made = example(jax.random.key(0), CLASSES.index("star spinning left"))
-    >>> made.clip.motion.shape, float(made.truth.period)
-    ((1, 10, 64, 64, 2), 0.0)
     """
     keys = jax.random.split(key, 5)
     shape, motion = (jnp.asarray(table)[label] for table in (SHAPE_OF, MOTION_OF))
@@ -264,8 +260,9 @@ def examples(key: Array, first: Any, count: int, side: int = SIDE) -> Example:
 
     A clip depends on its number, not on its batch-mates.
 
-    >>> examples(jax.random.key(0), 22, 4).truth.label.tolist()
-    [22, 23, 0, 1]
+    >>> made = examples(jax.random.key(0), 22, 4, side=16)
+    >>> made.truth.label.tolist(), made.clip.motion.shape
+    ([22, 23, 0, 1], (4, 1, 10, 16, 16, 2))
     """
     numbers = first + jnp.arange(count)
     keys = jax.vmap(partial(jax.random.fold_in, key))(numbers)
