@@ -27,7 +27,7 @@ from rich.table import Table
 from stjax.convert import store
 from stjax.errors import UsageError
 from stjax.networks.two_stream import TwoStream
-from stjax.training import generated
+from stjax.training import checkpoint, generated
 from stjax.training.evaluation import Answers, confusion, evaluate, per_class
 from stjax.training.fit import Head, Labelled, Settings, State, fit
 from stjax.training.forms import Normalised
@@ -136,6 +136,9 @@ def main() -> None:
     args.held_out -= args.held_out % BATCH
     if args.steps < 1 or args.held_out < BATCH:
         raise UsageError(f"steps must be positive and held-out clips at least {BATCH}")
+    if args.out.suffix != ".safetensors":
+        raise UsageError(f"the file to write must end in .safetensors: {args.out} does not")
+    checkpoint.prepare(args.out.parent)
 
     form = Normalised(network=NETWORK)
     settings = Settings(steps=args.steps, auxiliary=AUXILIARY, seed=args.seed)
@@ -170,3 +173,5 @@ if __name__ == "__main__":
         main()
     except UsageError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped: the same command goes on from the last checkpoint")

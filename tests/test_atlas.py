@@ -219,3 +219,25 @@ def test_what_cannot_be_run_is_refused_before_it_starts(fused, params, asked, me
     asked = {"units": [0], "chi": (1,), "ahat": np.ones(8), "key": KEY, "recipe": QUICK, "params": params} | asked
     with pytest.raises(UsageError, match=message):
         visualize_units(fused, **asked)
+
+
+def test_an_accelerator_runs_many_steps_in_one_call_and_finds_the_same(fused, params, ahat, monkeypatch):
+    """No accelerator is at hand in tests: its loop and its plain convolutions run on the CPU instead."""
+    quick = dataclasses.replace(QUICK, steps=5)
+    expected = run(fused, params, ahat, quick, units=range(3), chi=(1,))
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr("stjax.atlas.run.STEPS_PER_CALL", 2)
+    jax.clear_caches()
+    seen: list[Progress] = []
+    actual = run(fused, params, ahat, quick, units=range(3), chi=(1,), progress=seen.append)
+    jax.clear_caches()
+    same(actual, expected)
+    assert [at.unit_steps for at in seen] == [0, 6, 12, 15]
+
+
+def test_rounded_arithmetic_is_for_the_way_up_alone(fused, params, ahat):
+    """bfloat16 has 8 bits: the optimum moves a little, and its stated activation is still exact."""
+    clip, summary = run(fused, params, ahat, units=range(2), chi=(1,), precision=jnp.bfloat16)
+    one = Clip(*(jnp.asarray(x[1, 0]) for x in clip))
+    _, activations = fused.network.apply({"params": params}, one)
+    np.testing.assert_allclose(summary.activation[1, 0], activations["conv3_fusion"][0, 0, 0, 1], rtol=1e-4)

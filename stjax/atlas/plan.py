@@ -15,10 +15,15 @@ from stjax.errors import UsageError
 from stjax.networks.geometry import View
 from stjax.types import Params
 
-BUDGET = 2 << 30
-"""Bytes that a chunk's activations may take on a CPU, where a larger chunk gains nothing."""
+BUDGET = 1 << 30
+"""Bytes that a chunk may take on a CPU, by the estimate of `bytes_per_unit`."""
 SHARE = 0.6
 """Share of an accelerator's memory that a chunk may take; the rest is for parameters and the compiler."""
+CACHE = 32 << 20
+"""Bytes of maps beyond which a larger chunk is no faster on a CPU: the size of a last-level cache."""
+FEWEST, MOST = 8, 512
+"""Bounds of a chunk that memory allows: below 8 units deep kernels are transformed for too few tiles (see
+`networks.convolution`), beyond 512 nothing is gained on any device."""
 
 
 class Job(NamedTuple):
@@ -59,16 +64,20 @@ def num_units(view: View, params: Params) -> int:
     return _endpoints(view, params)[view.layer].shape[-1]
 
 
+def map_bytes(view: View, params: Params) -> int:
+    """Bytes of one unit's endpoints."""
+    return sum(math.prod(a.shape) * a.dtype.itemsize for a in _endpoints(view, params).values())
+
+
 def bytes_per_unit(view: View, recipe: Recipe, params: Params) -> int:
     """Estimate of what one unit's step holds at once.
 
-    Every endpoint is kept for the gradient, with its ReLU and what the convolution's form unfolds:
-    measured at 2 to 4 times the endpoints' own bytes on a CPU, so 4. The canvas counts 8 times: canvas,
-    gradients, optimiser state.
+    Every endpoint is kept for the gradient, with its ReLU and what the convolution's form unfolds: 2 to 4
+    times the endpoints' own bytes by XLA's account on a CPU (2, 20 and 118 MB at conv3_3, conv4_3 and
+    conv5_3), so 4. The canvas counts 8 times: itself, gradients, optimiser state, and their copies.
     """
-    maps = sum(math.prod(a.shape) * a.dtype.itemsize for a in _endpoints(view, params).values())
     canvas = sum(math.prod(x.shape) * 4 for x in view.clip(recipe.margin) if x is not None)
-    return 4 * maps + 8 * canvas
+    return 4 * map_bytes(view, params) + 8 * canvas
 
 
 def memory_budget() -> int:
@@ -78,19 +87,15 @@ def memory_budget() -> int:
 
 
 def chunk_limit(view: View, recipe: Recipe, params: Params) -> int:
-    """The most units that are worth stepping together.
+    """The most units that are worth stepping together, and that fit the memory budget.
 
-    On an accelerator: what the memory holds, up to 512. On a CPU a chunk only has to amortise the cost of
-    a call; beyond about 32 MB of maps they fall out of the cache.
+    On an accelerator that is what fits, up to MOST. On a CPU a chunk has to amortise the cost of a call
+    and of transformed kernels, and then to stay in the cache.
     """
-    each = bytes_per_unit(view, recipe, params)
-    fitting = max(1, memory_budget() // each)
+    fitting = max(1, memory_budget() // bytes_per_unit(view, recipe, params))
     if jax.default_backend() != "cpu":
-        return min(fitting, 512)
-    return min(fitting, max(4, CACHED // each))
-
-
-CACHED = 128 << 20
+        return min(fitting, MOST)
+    return min(fitting, MOST, max(FEWEST, CACHE // map_bytes(view, params)))
 
 
 def chunks(asked: Sequence[Job], limit: int) -> tuple[int, list[list[Job]]]:

@@ -29,7 +29,7 @@ def prepare(folder: Path) -> None:
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
-        raise UsageError(f"a training folder must be writable: {folder}: {error.strerror}") from None
+        raise UsageError(f"a folder to train into must be writable: {folder}: {error.strerror}") from None
 
 
 def save(folder: Path, state: Any, settings: Mapping[str, Any]) -> None:
@@ -43,7 +43,7 @@ def save(folder: Path, state: Any, settings: Mapping[str, Any]) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, folder / FILE)
     except OSError as error:
-        raise UsageError(f"a training folder must be writable: {folder}: {error.strerror}") from None
+        raise UsageError(f"a folder to train into must be writable: {folder}: {error.strerror}") from None
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -92,10 +92,11 @@ def optimiser(settings: Settings) -> optax.GradientTransformation:
     )
 
 
-def start(form: Form, settings: Settings, clip: Clip) -> State:
-    """The state before the first step; of `clip` only the shapes matter."""
+def start(form: Form, settings: Settings, clip: Clip, params: Params | None = None) -> State:
+    """The state before the first step, from given parameters or random ones; of `clip` only the shapes matter."""
     key, heads_key = jax.random.split(jax.random.key(settings.seed))
-    params, moments = form.start(key, clip)
+    drawn, moments = form.start(key, clip)
+    params = drawn if params is None else params
     _, activations, _ = jax.eval_shape(form.train, params, moments, clip)
     heads = {}
     for number, head in enumerate(settings.auxiliary):
@@ -173,9 +174,8 @@ def fit(
         like = jax.eval_shape(lambda clip: start(form, settings, clip), first.clip)
         state = checkpoint.load(folder, like, described)
     if state is None:
-        state = jax.jit(start, static_argnums=(0, 1))(form, settings, first.clip)
-        if params is not None:
-            state = state._replace(params=jax.tree.map(jnp.array, params))
+        # In jit, a random start that is not used costs nothing.
+        state = jax.jit(start, static_argnums=(0, 1))(form, settings, first.clip, params)
     begun = int(state.step)
 
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))

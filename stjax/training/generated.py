@@ -33,7 +33,7 @@ class Motion(NamedTuple):
     spin      1 clockwise, -1 counter-clockwise, 0
     growth    1, -1 or 0
     speeds    least and largest; of a shaking shape, at its fastest
-    axis, direction, pace, profile    the kinds that confusions are counted by; "" where one does not apply
+    axis, direction, pace, profile    the kinds of motion (see KINDS); "" where one does not apply
     """
 
     name: str
@@ -79,9 +79,9 @@ CLASSES = tuple(f"{shape} {MOTIONS[motion].name}" for shape, motion in _PAIRS)
 SHAPE_OF = tuple(SHAPES.index(shape) for shape, _ in _PAIRS)
 MOTION_OF = tuple(motion for _, motion in _PAIRS)
 
-KINDS = {
-    "shape": tuple(shape for shape, _ in _PAIRS),
-    **{kind: tuple(getattr(MOTIONS[m], kind) for m in MOTION_OF) for kind in ("axis", "direction", "pace", "profile")},
+KINDS = {"shape": tuple(shape for shape, _ in _PAIRS)} | {
+    kind: tuple(getattr(MOTIONS[motion], field) for motion in MOTION_OF)
+    for kind, field in (("axis", "axis"), ("direction", "direction"), ("speed", "pace"), ("profile", "profile"))
 }
 """Kind -> its value for each class; "" where it does not apply."""
 
@@ -259,10 +259,6 @@ def examples(key: Array, first: Any, count: int, side: int = SIDE) -> Example:
     """The clips numbered first .. first + count - 1 of an endless series; clip i is of class i mod 24.
 
     A clip depends on its number, not on its batch-mates.
-
-    >>> made = examples(jax.random.key(0), 22, 4, side=16)
-    >>> made.truth.label.tolist(), made.clip.motion.shape
-    ([22, 23, 0, 1], (4, 1, 10, 16, 16, 2))
     """
     numbers = first + jnp.arange(count)
     keys = jax.vmap(partial(jax.random.fold_in, key))(numbers)

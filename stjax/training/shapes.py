@@ -138,8 +138,8 @@ def white(key: Array, shape: tuple[int, ...]) -> Array:
     flow of one clip on CPU; this takes 0.05.
 
     >>> noise = white(jax.random.key(0), (100, 100))
-    >>> round(float(noise.mean()), 1), round(float(noise.std()), 1)
-    (0.0, 1.0)
+    >>> round(float(noise.std()), 1)
+    1.0
 
     C. Wellons, Prospecting for hash functions (2018): the constants of lowbias32.
     """
