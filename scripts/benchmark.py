@@ -26,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import stjax
+from stjax.ascent.regularizers import KAPPA
 from stjax.atlas import plan, run
 from stjax.networks.vgg import VGG16, convolutions
 
@@ -61,7 +62,7 @@ class Ours:
         ahat = np.asarray(network.statistics.ahat[layer])
         jobs = [plan.Job(u % len(ahat), 1.0) for u in range(self.chunk)]
         self.units = jnp.asarray([job.unit for job in jobs])
-        self.strengths = run.weigh(self.recipe, self.view.rho, ahat, 6.6e-3, jobs)
+        self.strengths = run.weigh(self.recipe, self.view.rho, ahat, KAPPA, jobs)
         states, self.keys, slope = run.begin(
             self.view, self.recipe, self.params, jax.random.key(0), self.units, self.strengths, stjax.Clip()
         )

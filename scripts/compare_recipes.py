@@ -23,11 +23,12 @@ from rich.progress import track
 import stjax
 from stjax.ascent.optimizers import Adam, Sobolev
 from stjax.ascent.recipes import FAST, PAPER, Recipe
+from stjax.ascent.regularizers import KAPPA
 from stjax.atlas import plan, run
 from stjax.figures import animate, color, layout
 
 LAYERS = ("appearance/conv3_3", "appearance/conv4_3", "appearance/conv5_3")
-LOOKS = (5, 10, 20, 30, 40, 50, 60, 80, 100, 150, 200, 300)
+LOOKS = (10, 20, 30, 40, 50, 60, 70, 100, 150, 200, 300)
 
 CANDIDATES = {
     "paper": PAPER,
@@ -53,7 +54,7 @@ def trace(
     for part in parts:
         padded = part + [part[-1]] * (size - len(part))
         numbers = jnp.asarray([job.unit for job in padded])
-        strengths = run.weigh(recipe, view.rho, ahat, 6.6015625e-3, padded)
+        strengths = run.weigh(recipe, view.rho, ahat, KAPPA, padded)
         key = jax.random.key(seed)
         states, keys, slope = run.begin(view, recipe, network.params, key, numbers, strengths, stjax.Clip())
         for step in range(1, recipe.steps + 1):

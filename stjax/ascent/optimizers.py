@@ -130,7 +130,7 @@ class Sobolev:
     rate: float = 20.0
     final: float = 0.05
     momentum: float = 0.8
-    reach: float = 10.0
+    reach: float = 3.0
 
     def init(self, clip: Clip) -> Trail:
         return Trail(jax.tree.map(jnp.zeros_like, clip), jnp.zeros((), jnp.int32))

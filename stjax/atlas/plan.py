@@ -19,8 +19,9 @@ BUDGET = 1 << 30
 """Bytes that a chunk may take on a CPU, by the estimate of `bytes_per_unit`."""
 SHARE = 0.6
 """Share of an accelerator's memory that a chunk may take; the rest is for parameters and the compiler."""
-CACHE = 32 << 20
-"""Bytes of maps beyond which a larger chunk is no faster on a CPU: the size of a last-level cache."""
+CACHE = 8 << 20
+"""Bytes of maps beyond which a larger chunk is slower on a CPU: conv3_3, 2 cores, chunks of 8, 16, 24, 34 units gave
+264, 213, 211, 192 unit-steps/s (medians of four rounds)."""
 FEWEST, MOST = 8, 512
 """Bounds of a chunk that memory allows: below 8 units deep kernels are transformed for too few tiles (see
 `networks.convolution`), beyond 512 nothing is gained on any device."""

@@ -13,10 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float
 
 from stjax.preprocess import decode_flow
-from stjax.training.generated import FIELDS, MOTIONS, SIDE
+from stjax.training.generated import CLASSES, KINDS, MOTION_OF, MOTIONS, SIDE
+from stjax.types import Clip
 
 NAMES = (
     *("left", "right", "up", "down", "spinning left", "spinning right", "growing", "shrinking"),
@@ -73,7 +74,7 @@ class Match(NamedTuple):
 
 @lru_cache
 def _templates(cells: int) -> tuple[np.ndarray, np.ndarray]:
-    """Spectra (radii, components, uv, 2 cells, cells + 1) of unit templates on a torus, and what they are divided by."""
+    """Spectra (radii, components, uv, 2 cells, cells + 1) of unit templates on a torus, and their lengths before."""
     y, x = (np.where(a >= cells, a - 2 * cells, a) for a in np.mgrid[: 2 * cells, : 2 * cells].astype(np.float64))
     spectra, norms = [], []
     for radius in (r * cells / SIDE for r in RADII):
@@ -185,3 +186,110 @@ def frequency(course: Float[Array, "*batch fields"]) -> Float[Array, "*batch"]:
     fields = course.shape[-1]
     spectrum = jnp.abs(jnp.fft.rfft(course - course.mean(-1, keepdims=True), 8 * fields))
     return spectrum.argmax(-1) / (8 * fields)
+
+
+TRUTH = tuple(NAMES.index(name_of(motion)) for motion in MOTION_OF)
+"""Of each class: its motion, as an index into `NAMES`."""
+SHAKING = tuple(MOTIONS[motion].profile == "shaking" for motion in MOTION_OF)
+TOLERANCE = 0.025
+"""Cycles per field by which a found frequency may lie outside the range that shapes shake in: half a DFT bin."""
+
+
+class Recovery(NamedTuple):
+    """Whether known motion is found, of each clip.
+
+    motion: its template matches best, of all `NAMES`.
+    profile: for what shakes: along its axis rather than the other, at a frequency that shapes shake with; for
+      what moves steadily, any steady motion matches better than shaking.
+    speed: pixels per field found in the known direction; of shaking, the mean over fields of its absolute value.
+    frequency: cycles per field along the known axis, for what shakes.
+    """
+
+    motion: Bool[np.ndarray, "*batch"]
+    profile: Bool[np.ndarray, "*batch"]
+    speed: Float[np.ndarray, "*batch"]
+    frequency: Float[np.ndarray, "*batch"]
+
+
+def recover(found: Match, labels: Any) -> Recovery:
+    """Compares what the filter found with the truth of each clip's class.
+
+    Args:
+      found: of `match`, with axes (*batch, ...).
+      labels: (*batch,) indices into CLASSES.
+    """
+    labels = np.asarray(labels)
+    true, shakes = np.asarray(TRUTH)[labels], np.asarray(SHAKING)[labels]
+    correlation = np.asarray(found.correlation)
+    course = np.take_along_axis(np.asarray(found.course), true[..., None, None], -2)[..., 0, :]
+    cycles = np.asarray(frequency(jnp.asarray(course)))
+    swings = (cycles > 1 / PERIODS[-1] - TOLERANCE) & (cycles < 1 / PERIODS[0] + TOLERANCE)
+    first = len(NAMES) - 2  # where shaking begins
+    along = correlation[..., first:].argmax(-1) + first == true
+    steady = correlation[..., :first].max(-1) > correlation[..., first:].max(-1)
+    return Recovery(
+        motion=correlation.argmax(-1) == true,
+        profile=np.where(shakes, along & swings, steady),
+        speed=np.where(shakes, np.abs(course).mean(-1), np.maximum(course.mean(-1), 0.0)),
+        frequency=cycles,
+    )
+
+
+def pairs(kind: str, first: str, second: str) -> list[tuple[int, int]]:
+    """Classes that differ in one kind alone, with its two values.
+
+    >>> [(CLASSES[a], CLASSES[b]) for a, b in pairs("speed", "fast", "slow")][0]
+    ('disc moving left fast', 'disc moving left slowly')
+    """
+    others = [KINDS[k] for k in KINDS if k != kind]
+
+    def same(a: int, b: int) -> bool:
+        return all(values[a] == values[b] for values in others)
+
+    number = range(len(CLASSES))
+    return [
+        (a, b) for a in number for b in number if (KINDS[kind][a], KINDS[kind][b]) == (first, second) and same(a, b)
+    ]
+
+
+def magnitude(motion: Any) -> np.ndarray:
+    """Mean length of the flow's vectors, pixels per field: (..., time, fields, y, x, uv) -> (...).
+
+    >>> float(magnitude(np.full((1, 2, 4, 4, 2), [3 * 6.375, 4 * 6.375])).round(3))
+    5.0
+    """
+    flow = np.asarray(decode_flow(motion))
+    return np.sqrt((flow**2).sum(-1)).mean((-4, -3, -2, -1))
+
+
+def slowness(motion: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Mean |D_t x| and mean |D_x x|, |D_y x| of flow in grey levels: how fast it changes, how rough it is.
+
+    >>> [float(v) for v in slowness(np.arange(8.0).reshape(1, 2, 2, 2, 1))]
+    [4.0, 1.5]
+    """
+    x = np.asarray(motion, np.float32)
+    temporal, down, right = (np.abs(np.diff(x, axis=axis)).mean((-5, -4, -3, -2, -1)) for axis in (-4, -3, -2))
+    return temporal, (down + right) / 2
+
+
+def likeness(one: Any, other: Any) -> np.ndarray:
+    """Correlation of two pictures (..., y, x, channels), each channel's mean taken out.
+
+    >>> float(likeness(np.eye(2)[..., None], 3 * np.eye(2)[..., None] + 1).round(3))
+    1.0
+    """
+    a, b = (x - x.mean((-3, -2), keepdims=True) for x in (np.asarray(one, np.float64), np.asarray(other, np.float64)))
+    product, lengths = (a * b).sum((-3, -2, -1)), (a * a).sum((-3, -2, -1)) * (b * b).sum((-3, -2, -1))
+    return product / np.sqrt(lengths + 1e-12)
+
+
+def appearance_of(clip: Clip) -> np.ndarray:
+    """What of a clip is compared across chi, (..., y, x, channels).
+
+    The picture, where there is one. Of flow alone, the mean over fields of its length at each pixel: where in
+    space something moves, whatever way and however fast.
+    """
+    if clip.appearance is not None:
+        return np.asarray(clip.appearance).mean(-4)
+    return np.sqrt((np.asarray(clip.motion) ** 2).sum(-1, keepdims=True)).mean((-5, -4))
