@@ -43,7 +43,11 @@ HELD_OUT = 2**31 - 1
 """Seed of the clips that no network is trained on, the same as in scripts/train_embedded.py."""
 ALIKE = 0.7
 """Correlation from which two optima of a unit count as the same."""
-AUTHORS = (("conv3_3", 5.95 / 0.98, 2.27 / 2.31), ("conv4_3", 4.16 / 0.57, 2.42 / 2.59), ("conv5_2", 1.89 / 0.81, 1))
+AUTHORS = (
+    ("conv3_3", 5.95 / 0.98, 2.27 / 2.31),
+    ("conv4_3", 4.16 / 0.57, 2.42 / 2.59),
+    ("conv5_2", 1.89 / 0.81, 2.88 / 3.05),
+)
 """Fast over slow: of mean |D_t x|, and of the mean spatial difference, measured on clips the authors published."""
 
 Table = tuple[str, list[str], list[list[str]]]

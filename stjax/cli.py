@@ -38,7 +38,6 @@ app = typer.Typer(
 console = Console(stderr=True)
 
 ModelOption = Annotated[str, typer.Option("--model", "-m", help="A name from `stjax models`, or a .safetensors file.")]
-DEFAULT_MODEL = "vgg16-imagenet"
 PRECISIONS = {"float32": None, "bfloat16": jnp.bfloat16}
 
 
@@ -55,7 +54,7 @@ def models() -> None:
 
 
 @app.command()
-def layers(model: ModelOption = DEFAULT_MODEL) -> None:
+def layers(model: ModelOption = zoo.DEFAULT) -> None:
     """List a network's layers: units, receptive field, stride and canvas in pixels."""
     network = zoo.load(model)
     side = network.module.input_size
@@ -75,7 +74,7 @@ def layers(model: ModelOption = DEFAULT_MODEL) -> None:
 @app.command()
 def visualize(
     layer: Annotated[str, typer.Argument(help="E.g. conv3_3 (both streams), motion/conv4_3, conv5_fusion, classes.")],
-    model: ModelOption = DEFAULT_MODEL,
+    model: ModelOption = zoo.DEFAULT,
     units: Annotated[str, typer.Option(help="A range 0:9 (9 excluded), a list 3,7, or all.")] = "0:9",
     chi: Annotated[str, typer.Option(help="Slownesses of motion; 0 leaves speed free.")] = "10,5,1,0",
     kappa: Annotated[float, typer.Option(help="Weight of the spatial smoothness.")] = KAPPA,

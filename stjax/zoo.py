@@ -38,7 +38,14 @@ VGG16_IMAGENET = Entry(
     ),
 )
 
-ENTRIES = {entry.name: entry for entry in (VGG16_IMAGENET,)}
+EMBEDDED = Entry(
+    "embedded",
+    "slim two-stream network of 64 px inputs, ships with stjax: nothing to install or download",
+    (Part("all layers", True, "24 classes of generated clips with known motion, e.g. `star spinning left`"),),
+)
+
+ENTRIES = {entry.name: entry for entry in (EMBEDDED, VGG16_IMAGENET)}
+DEFAULT = EMBEDDED.name
 
 
 def shipped(name: str) -> Path:
@@ -58,14 +65,16 @@ def load(name_or_file: str | Path) -> Model:
     """A network by its name in `stjax models`, or from a .safetensors file.
 
     Args:
-      name_or_file: "vgg16-imagenet", or a path.
+      name_or_file: "embedded", "vgg16-imagenet", or a path.
     Returns:
       A `Model` with fields module, params, statistics, preprocessing, parts, class_names.
     Raises:
       UsageError: no such name or file, a missing extra, a file with another checksum, values not finite.
     """
     name = str(name_or_file)
-    if name in ENTRIES:
+    if name == EMBEDDED.name:
+        return store.load(shipped("embedded.safetensors"))
+    if name == VGG16_IMAGENET.name:
         return _vgg16_imagenet()
     path = Path(name_or_file)
     if path.suffix == ".safetensors" and path.is_file():
