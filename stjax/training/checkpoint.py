@@ -34,7 +34,9 @@ def prepare(folder: Path) -> None:
 
 def save(folder: Path, state: Any, settings: Mapping[str, Any]) -> None:
     """Writes a state (any tree of arrays) with its settings, under a temporary name first."""
-    leaves = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree.leaves_with_path(state)}
+    leaves: dict[str, Any] = {
+        jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree.leaves_with_path(state)
+    }
     temporary = folder / f".{FILE}.{os.getpid()}"
     try:
         with open(temporary, "wb") as file:

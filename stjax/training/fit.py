@@ -136,8 +136,8 @@ def step(form: Form, settings: Settings, state: State, batch: Labelled) -> tuple
     trained = {"network": state.params, "heads": state.heads}
     gradient, (info, moments) = jax.grad(objective, has_aux=True)(trained)
     update, moved = optimiser(settings).update(gradient, state.optimiser, trained)
-    trained = optax.apply_updates(trained, update)
-    return State(state.step + 1, trained["network"], moments, trained["heads"], moved), info
+    stepped: Any = optax.apply_updates(trained, update)
+    return State(state.step + 1, stepped["network"], moments, stepped["heads"], moved), info
 
 
 def fit(
@@ -165,7 +165,11 @@ def fit(
     Raises:
       UsageError: a folder that cannot be written or belongs to other settings; a loss that is not finite.
     """
-    described = {"settings": _plain(settings), "network": _plain(form.network), "data": dict(data or {})}
+    described: dict[str, Any] = {
+        "settings": _plain(settings),
+        "network": _plain(form.network),
+        "data": dict(data or {}),
+    }
     described["form"] = type(form).__name__
     state = None
     first = next(clips(0))

@@ -6,7 +6,7 @@ Both hold the parameters of the network itself, name by name, so either may star
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import jax
 import jax.numpy as jnp
@@ -58,7 +58,8 @@ class Plain:
         return self.network.init(key, clip)["params"], ()
 
     def train(self, params: Params, moments: Any, clip: Clip) -> tuple[Array, Activations, Any]:
-        return *self.network.apply({"params": params}, clip), moments
+        scores, activations = cast(Any, self.network.apply({"params": params}, clip))
+        return scores, activations, moments
 
     def fold(self, params: Params, moments: Any) -> Params:
         return params
