@@ -89,7 +89,7 @@ class Ours:
 def torch_step(network: stjax.Model, layer: str) -> Callable[[], None] | None:
     """One step as others do it: PyTorch, full network, one unit through a hook on its layer, Adam."""
     try:
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]
     except ImportError:
         return None
     if not layer.startswith("appearance/"):
