@@ -1,6 +1,6 @@
 """Conventions of the public names: documented, alike in the order of their arguments.
 
-Their examples are run by pytest itself: --doctest-modules over stjax/.
+Their examples are run by tests/test_doctests.py.
 """
 
 from __future__ import annotations
