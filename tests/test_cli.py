@@ -205,7 +205,10 @@ def test_a_process_ends_likewise(tmp_path, weights, case):
 def test_ctrl_c_keeps_what_is_finished(tmp_path, weights):
     out = tmp_path / "atlas"
     words = words_for(weights, out, **{"--units": "all", "--chi": "3,2,1,0", "--steps": "300", "--chunk": "1"})
+    # A test run in the background may be told to ignore interrupts, and a child inherits that, but no handler.
+    mine = signal.signal(signal.SIGINT, signal.default_int_handler)
     running = subprocess.Popen(command(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, mine)
     try:
         patience = time.monotonic() + 200
         while not (out / "manifest.jsonl").exists() or len((out / "manifest.jsonl").read_text()) == 0:
