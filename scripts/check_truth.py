@@ -37,7 +37,7 @@ from stjax.figures import animate, color
 from stjax.training import generated, truth
 from stjax.training.evaluation import predict
 
-MODELS = "weights/embedded.safetensors,weights/embedded-seed1.safetensors,weights/embedded-seed2.safetensors"
+MODELS = "embedded"
 LAYERS = "motion/conv1_2,motion/conv2_2,motion/conv3_2,motion/conv4_2,conv4_fusion,fc5,classes"
 HELD_OUT = 2**31 - 1
 """Seed of the clips that no network is trained on, the same as in scripts/train_embedded.py."""
@@ -251,7 +251,7 @@ def markdown(parts: Sequence[Table]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", default=MODELS, help="files or names; the first is looked into, all make and judge")
+    parser.add_argument("--models", default=MODELS, help="files or names; the first is looked into, all judge")
     parser.add_argument("--recipe", default="fast", help=f"one of: {', '.join(recipes.RECIPES)}")
     parser.add_argument("--steps", type=int, help="instead of the recipe's own")
     parser.add_argument("--chi", default="10,5,1,0", help="falling")
