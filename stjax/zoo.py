@@ -41,7 +41,7 @@ VGG16_IMAGENET = Entry(
 EMBEDDED = Entry(
     "embedded",
     "slim two-stream network of 64 px inputs, ships with stjax: nothing to install or download",
-    (Part("all layers", True, "24 classes of generated clips with known motion, e.g. `star spinning left`"),),
+    (Part("all layers", True, "28 classes of generated clips with known motion, e.g. `star spinning left`"),),
 )
 
 ENTRIES = {entry.name: entry for entry in (EMBEDDED, VGG16_IMAGENET)}
