@@ -17,6 +17,7 @@ from stjax.ascent.transforms import jitter
 from stjax.errors import UsageError, nearest
 from stjax.types import Clip, Objective, Regularizer, Transform
 
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """How one input is found.
