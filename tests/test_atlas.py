@@ -26,6 +26,8 @@ RTOL = 1e-4
 
 
 def run(shown, params, ahat, recipe=QUICK, key=KEY, **asked):
+    # One device: tests/test_sharding.py spreads the same work over all.
+    asked = {"devices": jax.devices()[:1]} | asked
     return visualize_units(shown, recipe, params, key, ahat=ahat[shown.layer], **asked)
 
 

@@ -84,7 +84,7 @@ def bytes_per_unit(view: View, recipe: Recipe, params: Params) -> int:
 
 def memory_budget() -> int:
     """Bytes that a chunk may take on the default device."""
-    stats = jax.devices()[0].memory_stats() if jax.default_backend() != "cpu" else None
+    stats = jax.local_devices()[0].memory_stats() if jax.default_backend() != "cpu" else None
     return int(SHARE * stats["bytes_limit"]) if stats and "bytes_limit" in stats else BUDGET
 
 

@@ -1,14 +1,17 @@
 """Drives many ascents: vmap over jobs, jit at this edge, one compilation a layer.
 
 Units, chi, kappa and ahat are traced, so every chunk of a layer runs the same compiled step. Nothing in it
-couples two jobs: what a unit becomes depends on (weights, recipe, layer, unit, chi, seed) alone.
+couples two jobs: what a unit becomes depends on (weights, recipe, layer, unit, chi, seed) alone. So a chunk may be
+spread over devices, and results leave for the host while the next chunk is under way.
+
+Every job takes the same number of steps, so all slots of a chunk end together: there is no freed slot to refill.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -22,7 +25,7 @@ from stjax.ascent.optimizers import Strengths
 from stjax.ascent.recipes import FAST, Recipe
 from stjax.ascent.regularizers import KAPPA
 from stjax.ascent.transforms import centre
-from stjax.atlas import plan
+from stjax.atlas import plan, sharding
 from stjax.atlas.plan import Job
 from stjax.errors import UsageError
 from stjax.networks.geometry import View
@@ -120,6 +123,31 @@ def measure(
     return jax.vmap(one)(units, strengths, clips)
 
 
+def slots_for(
+    view: View,
+    recipe: Recipe,
+    params: Params,
+    jobs: int,
+    devices: int,
+    *,
+    chunk: int | None = None,
+    precision: Any = None,
+) -> int:
+    """How many of `jobs` each of `devices` steps together, the size of its chunks.
+
+    Ask for all jobs of a run and all its devices, whatever is finished already and wherever it is computed: a
+    convolution's form, and with it the last bits of a result, may depend on this number.
+
+    Args:
+      chunk: at most so many; None lets the memory budget choose.
+      precision: as for `visualize_units`.
+    """
+    climbing = _rounded(view, precision)
+    limit = chunk or plan.chunk_limit(climbing, _aimed(recipe, view), params)
+    size, _ = plan.chunks([Job(unit, None) for unit in range(-(-jobs // devices))], limit)
+    return size
+
+
 def climb(
     view: View,
     recipe: Recipe,
@@ -130,23 +158,30 @@ def climb(
     ahat: Any,
     kappa: float = KAPPA,
     chunk: int | None = None,
+    slots: int | None = None,
     start: Clip | None = None,
     precision: Any = None,
+    devices: Sequence[Any] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Iterator[list[Found]]:
-    """Finds every job, and yields each chunk as it is finished, in the order asked.
+    """Finds every job, and yields each chunk in the order asked, once the next one is under way.
 
-    Args are those of `visualize_units`.
+    Where a chunk does not fit the device after all, it is tried again at half its size, and so are those after it.
+
+    Args are those of `visualize_units`, and
+      slots: jobs stepped together on each device, exactly; the last chunk is padded. None plans for `asked` alone.
     """
-    if recipe.objective is None:
-        recipe = recipe.aim(view.layer, view.stride)
+    recipe = _aimed(recipe, view)
     ahat = np.asarray(ahat, np.float32)
     check(view, asked, ahat=ahat, kappa=kappa, chunk=chunk)
     # The numbers of the summary are those of `view`; only the way up may be rounded.
-    climbing = view if precision is None else dataclasses.replace(view, network=_cast(view.network, precision))
-    size, parts = plan.chunks(asked, chunk or plan.chunk_limit(climbing, recipe, params))
+    climbing = _rounded(view, precision)
+    mesh = sharding.unit_mesh(devices)
+    slots = slots or slots_for(view, recipe, params, len(asked), mesh.size, chunk=chunk, precision=precision)
+    params, key, start = sharding.everywhere(mesh, (params, key, start or Clip()))
     in_loop = jax.default_backend() != "cpu"
     call = min(STEPS_PER_CALL, recipe.steps) if in_loop else 1
+    finished: list[tuple[list[Job], Clip, Summary]] = []
     done = 0
 
     def report(steps: int, jobs: int) -> None:
@@ -154,23 +189,44 @@ def climb(
             at = Progress(done, len(asked), done * recipe.steps + steps * jobs, len(asked) * recipe.steps)
             progress(at)
 
-    for part in parts:
-        padded = part + [part[-1]] * (size - len(part))
-        units = jnp.asarray([job.unit for job in padded])
-        strengths = weigh(recipe, view.rho, ahat, kappa, padded)
-        states, keys, slope = begin(view, recipe, params, key, units, strengths, start or Clip())
-        _, first = measure(view, recipe, params, units, strengths, states.clip)
-        for steps in range(0, recipe.steps, call):
-            report(steps, len(part))
-            count = jnp.asarray(min(call, recipe.steps - steps)) if in_loop else None
-            states, slope = advance(climbing, recipe, params, keys, units, strengths, states, slope, count)
-            slope.block_until_ready()
-        clips, last = measure(view, recipe, params, units, strengths, states.clip)
-        last = last._replace(activation_start=first.activation, dead=slope == 0)
-        clips, last = jax.device_get((clips, last))
+    while done < len(asked):
+        part = asked[done : done + slots * mesh.size]
+        padded = part + [part[-1]] * (slots * mesh.size - len(part))
+        try:
+            units, strengths = sharding.spread(
+                mesh, (np.asarray([job.unit for job in padded]), weigh(recipe, view.rho, ahat, kappa, padded))
+            )
+            begun = begin(view, recipe, params, key, units, strengths, start)
+            states, keys, slope = sharding.spread(mesh, begun)
+            _, first = measure(view, recipe, params, units, strengths, states.clip)
+            for steps in range(0, recipe.steps, call):
+                report(steps, len(part))
+                count = jnp.asarray(min(call, recipe.steps - steps)) if in_loop else None
+                states, slope = advance(climbing, recipe, params, keys, units, strengths, states, slope, count)
+                while finished:
+                    yield _fetch(*finished.pop())
+                slope.block_until_ready()
+            clips, last = measure(view, recipe, params, units, strengths, states.clip)
+            last = last._replace(activation_start=first.activation, dead=slope == 0)
+            for array in jax.tree.leaves((clips, last)):
+                array.copy_to_host_async()
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            if slots == 1:
+                raise UsageError(f"one unit of {view.layer} must fit the device's memory: it does not") from None
+            slots //= 2
+            continue
+        finished.append((part, clips, last))
         done += len(part)
         report(0, 0)
-        yield [Found(job, *jax.tree.map(lambda a, i=i: a[i], (clips, last))) for i, job in enumerate(part)]
+    while finished:
+        yield _fetch(*finished.pop())
+
+
+def _fetch(part: list[Job], clips: Clip, summary: Summary) -> list[Found]:
+    clips, summary = jax.device_get((clips, summary))
+    return [Found(job, *jax.tree.map(lambda a, i=i: a[i], (clips, summary))) for i, job in enumerate(part)]
 
 
 def visualize_units(
@@ -186,6 +242,7 @@ def visualize_units(
     chunk: int | None = None,
     start: Clip | None = None,
     precision: Any = None,
+    devices: Sequence[Any] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> tuple[Clip, Summary]:
     """For many units at once, the input that excites each most: argmax of equation (1).
@@ -199,10 +256,11 @@ def visualize_units(
       chi: slownesses in units of kappa, each >= 0. A layer that sees no motion is run once.
       ahat: (channels,), the largest recorded activation of each unit, > 0.
       kappa: weight of the spatial variation, >= 0.
-      chunk: units stepped together; None lets the memory budget choose. It does not change results.
+      chunk: units stepped together on each device; None lets the memory budget choose. It does not change results.
       start: streams to begin from instead of noise.
       precision: of the network's arithmetic while climbing, e.g. jnp.bfloat16, for a module with a `dtype`;
         canvas, penalties and the numbers of the summary stay float32. None leaves the module as it is.
+      devices: of this process, to spread the units over; None for all of them.
       progress: called between steps.
     Returns:
       A Clip with axes (units, chi, ...), and a Summary with axes (units, chi). Arrays are NumPy, float32.
@@ -225,6 +283,7 @@ def visualize_units(
             chunk=chunk,
             start=start,
             precision=precision,
+            devices=devices,
             progress=progress,
         )
         for one in part
@@ -253,10 +312,17 @@ def check(view: View, asked: list[Job], *, ahat: Any, kappa: float = KAPPA, chun
             raise UsageError(f"ahat must be a number > 0: {view.layer} unit {unit} has {ahat[unit]:g}")
 
 
-def _cast(network: Any, precision: Any) -> Any:
+def _aimed(recipe: Recipe, view: View) -> Recipe:
+    return recipe.aim(view.layer, view.stride) if recipe.objective is None else recipe
+
+
+def _rounded(view: View, precision: Any) -> View:
+    if precision is None:
+        return view
+    network: Any = view.network
     if not hasattr(network, "dtype"):
         raise UsageError(f"precision needs a module with a dtype: {type(network).__name__} has none; leave it out")
-    return network.clone(dtype=jnp.dtype(precision))
+    return dataclasses.replace(view, network=network.clone(dtype=jnp.dtype(precision)))
 
 
 def weigh(recipe: Recipe, rho: int, ahat: np.ndarray, kappa: float, padded: list[Job]) -> Strengths:
