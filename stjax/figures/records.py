@@ -1,6 +1,6 @@
 """One line of a run's manifest, and the array it names, as something that can be drawn.
 
-A record is such a line as a mapping; a directory is the folder that holds `manifest.jsonl`.
+A record is such a line as a mapping; a directory is the folder that holds the manifest.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from math import isfinite
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -101,6 +102,8 @@ def look(directory: str | Path, record: Record, mean: ArrayLike) -> Look:
             arrays: dict[str, NDArray[Any]] = {key: file[key] for key in ("appearance", "motion") if key in file}
     except FileNotFoundError as error:
         raise UsageError(f"the manifest names {path}, which is not there") from error
+    except (OSError, ValueError, EOFError, BadZipFile):
+        return Look(word="damaged")
     for key, ndim in (("appearance", 4), ("motion", 5)):
         if key in arrays and arrays[key].ndim != ndim:
             raise UsageError(f"{path}: {key} has {arrays[key].ndim} axes; expected {ndim}")
