@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
-import itertools
+import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -16,17 +15,16 @@ import numpy as np
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from stjax import figures, zoo
+from stjax import show, zoo
 from stjax.ascent import recipes
 from stjax.ascent.regularizers import KAPPA
-from stjax.atlas import plan, results
+from stjax.atlas import compiled, fill, hosts, plan, resume
 from stjax.atlas import run as atlas
 from stjax.convert.store import Model
 from stjax.errors import UsageError, nearest
-from stjax.networks.geometry import View, receptive_field, view
+from stjax.networks.geometry import receptive_field, view
 from stjax.types import STREAMS
 
 app = typer.Typer(
@@ -38,6 +36,7 @@ app = typer.Typer(
 console = Console(stderr=True)
 
 ModelOption = Annotated[str, typer.Option("--model", "-m", help="A name from `stjax models`, or a .safetensors file.")]
+_ELSEWHERE = "host:port of process 0. Cloud TPU, Slurm and Open MPI tell it themselves."
 PRECISIONS = {"float32": None, "bfloat16": jnp.bfloat16}
 
 
@@ -81,21 +80,31 @@ def visualize(
     recipe: Annotated[str | None, typer.Option(help=f"One of {', '.join(recipes.RECIPES)}; else what suits.")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of ascent; the recipe's own number if not given.")] = None,
     seed: Annotated[int, typer.Option(help="Of the noise that runs start from, and of their jitter.")] = 0,
-    chunk: Annotated[int | None, typer.Option(help="Units stepped together, if not chosen for you.")] = None,
+    chunk: Annotated[int | None, typer.Option(help="Units a device steps together, if not chosen for you.")] = None,
     precision: Annotated[str, typer.Option(help="float32, or bfloat16 for the network's arithmetic.")] = "float32",
     out: Annotated[Path, typer.Option(help="Folder for arrays, pictures and index.html.")] = Path("atlas"),
+    distributed: Annotated[
+        bool, typer.Option("--distributed", help="Share the work with the same command on other hosts.")
+    ] = False,
+    coordinator: Annotated[str | None, typer.Option(envvar="STJAX_COORDINATOR", help=_ELSEWHERE)] = None,
+    processes: Annotated[int | None, typer.Option(envvar="STJAX_PROCESSES", help="How many processes.")] = None,
+    process: Annotated[int | None, typer.Option(envvar="STJAX_PROCESS", help="This one's number, from 0.")] = None,
 ) -> None:
-    """Find the input that excites each unit of a layer most, and draw it."""
+    """Find the input that excites each unit of a layer most, and draw it.
+
+    The same command again does only what is missing in its folder.
+    """
     how = recipes.named(recipe) if recipe else recipes.suited(layer)
     how = how if steps is None else dataclasses.replace(how, steps=steps)
-    network = zoo.load(model)
     rounding = _choice("precision", precision, PRECISIONS)
+    if re.match(r"\w\w+:/", str(out)):
+        raise UsageError(f"the output folder must be a local or mounted one: got {out}; mount it, with gcsfuse say")
+    compiled.keep()
+    # Before the processes meet none of them writes, so all of them read the same and share out the same.
+    records = resume.survey(out)
+    place = hosts.meet(coordinator, processes, process) if distributed else hosts.ALONE
+    network = zoo.load(model)
     units = units or ("all" if layer.endswith("classes") else "0:9")
-    tasks = [_task(network, view(network.module, name), units, chi) for name in _layers(network, layer)]
-    for shown, asked, ahat in tasks:
-        atlas.check(shown, asked, ahat=ahat, kappa=kappa, chunk=chunk)
-    results.prepare(out)
-
     settings = {
         "kappa": kappa,
         "seed": seed,
@@ -108,57 +117,33 @@ def visualize(
         "device": jax.devices()[0].device_kind,
         "versions": {name: importlib.metadata.version(name) for name in ("stjax", "jax", "jaxlib", "flax", "optax")},
     }
-    key = jax.random.key(seed)
-    total = sum(len(asked) for _, asked, _ in tasks)
-    finished, dead = 0, []
-    try:
-        with _progress() as bar:
-            meter = bar.add_task("compiling", total=total * how.steps, units=f"0/{total}", speed="")
-            for shown, asked, ahat in tasks:
-                report = _reporter(bar, meter, shown.layer, finished, total, how.steps)
-                climbing = atlas.climb(
-                    shown,
-                    how,
-                    network.params,
-                    key,
-                    asked,
-                    ahat=ahat,
-                    kappa=kappa,
-                    chunk=chunk,
-                    precision=rounding,
-                    progress=report,
-                )
-                for one in itertools.chain.from_iterable(climbing):
-                    line = results.record(shown, one, float(ahat[one.job.unit]), settings, network.class_names)
-                    results.write(out, line, one)
-                    finished += 1  # at once: Ctrl-C while it is drawn must not deny it
-                    figures.draw_record(out, line, network.preprocessing.mean)
-                    if line["dead"]:
-                        dead.append(f"{shown.layer} unit {one.job.unit}")
-    except KeyboardInterrupt:
-        console.print(f"stopped: {finished} of {total} finished and kept in {out}", style="yellow")
-        raise typer.Exit(130) from None
-    finally:
-        # Also after Ctrl-C: what is finished can be looked at.
-        if finished:
-            _draw_all(out, layer, network)
-    for name in dict.fromkeys(dead):
-        console.print(f"dead: {name} has no gradient anywhere; there is nothing to see", style="yellow")
-    Console().print(f"{finished} results in {out}; open {out / 'index.html'}", highlight=False)
+    tasks = [_task(network, name, units, chi, how, settings) for name in _layers(network, layer)]
+    for task in tasks:
+        atlas.check(task.view, task.asked, ahat=task.ahat, kappa=kappa, chunk=chunk)
+    if not show.show(
+        out,
+        network,
+        how,
+        tasks,
+        records,
+        place=place,
+        kappa=kappa,
+        seed=seed,
+        chunk=chunk,
+        precision=rounding,
+        console=console,
+    ):
+        raise typer.Exit(1)
 
 
-def _draw_all(out: Path, layer: str, network: Model) -> None:
-    records = results.read(out)
-    of_layer = [r for r in records if r["layer"].rpartition("/")[2] == layer.rpartition("/")[2]]
-    figures.draw_layer(out, of_layer, network.preprocessing.mean)
-    figures.write_index(out, records)
-
-
-def _task(network: Model, shown: View, units: str, chi: str) -> tuple[View, list[plan.Job], np.ndarray]:
-    if shown.layer not in network.statistics.ahat:
-        raise UsageError(f"a layer needs recorded statistics (ahat): {network.name} has none for {shown.layer}")
-    wanted = _units(units, plan.num_units(shown, network.params), shown.layer)
-    return shown, plan.jobs(shown, wanted, _numbers(chi)), np.asarray(network.statistics.ahat[shown.layer])
+def _task(
+    network: Model, name: str, units: str, chi: str, recipe: recipes.Recipe, settings: dict[str, Any]
+) -> fill.Task:
+    if name not in network.statistics.ahat:
+        raise UsageError(f"a layer needs recorded statistics (ahat): {network.name} has none for {name}")
+    shown, ahat = view(network.module, name), np.asarray(network.statistics.ahat[name])
+    wanted = _units(units, plan.num_units(shown, network.params), name)
+    return fill.Task(shown, plan.jobs(shown, wanted, _numbers(chi)), ahat, resume.stamp(settings, name, recipe, ahat))
 
 
 def _layers(network: Model, layer: str) -> list[str]:
@@ -211,41 +196,15 @@ def _choice(what: str, name: str, options: dict[str, Any]) -> Any:
     return options[name]
 
 
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[units]} units"),
-        TextColumn("{task.fields[speed]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-    )
-
-
-def _reporter(
-    bar: Progress, meter: TaskID, layer: str, before: int, total: int, steps: int
-) -> Callable[[atlas.Progress], None]:
-    """Shows one layer's progress within that of the whole command."""
-
-    def report(at: atlas.Progress) -> None:
-        bar.update(meter, completed=before * steps + at.unit_steps, units=f"{before + at.done}/{total}")
-        speed = bar.tasks[meter].speed
-        # The first steps include compilation and would show a rate that never comes back.
-        bar.update(meter, speed=f"{speed:.0f} unit-steps/s" if speed else "")
-        if at.unit_steps:
-            bar.update(meter, description=layer)
-
-    return report
-
-
 def main() -> None:
     """The entry point: what a user can mend becomes one line and exit code 2."""
     try:
         code = app(standalone_mode=False)
     except UsageError as error:
         _refuse(str(error))
+    except show.Stopped as stop:
+        console.print(str(stop), style="yellow")
+        sys.exit(130)
     except typer.Abort:
         sys.exit(130)
     except Exception as error:

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 # Most of a test's time is compilation, and slim networks gain nothing from optimised code: half the time.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# What a test compiles does not go into the user's cache, nor does it come from there.
+os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
 
 import jax
 import numpy as np
@@ -95,3 +98,22 @@ def ahat(network: TwoStream, params: dict[str, Any]) -> dict[str, np.ndarray]:
     from stjax.video.statistics import divisors, record
 
     return divisors(record(network, params, [draw_clip(network, 4, seed=2)]))
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory, network: TwoStream, params: Any, ahat: Any) -> Path:
+    """A file of the slim network, for the command line; one layer has no statistics."""
+    from stjax.convert import store
+    from stjax.convert.store import Model, Part, Statistics
+
+    model = Model(
+        name="slim",
+        module=network,
+        params=params,
+        statistics=Statistics({layer: a for layer, a in ahat.items() if layer != "motion/fc4"}, "noise"),
+        parts=(Part("all", False, "random"),),
+        class_names=tuple("abcde"),
+    )
+    path = tmp_path_factory.mktemp("weights") / "slim.safetensors"
+    store.save(path, model)
+    return path

@@ -16,26 +16,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stjax import Clip, Model, cli, view
+from stjax import Clip, cli, view
 from stjax.convert import store
-from stjax.convert.store import Part, Statistics
 
 KEYS = (
     "layer", "unit", "chi", "kappa", "seed", "steps", "recipe", "activation_start", "activation_end", "ahat",
     "penalties", "arrays",
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory, network, params, ahat) -> Path:
-    statistics = Statistics({layer: a for layer, a in ahat.items() if layer != "motion/fc4"}, "noise")
-    model = Model(
-        name="slim", module=network, params=params, statistics=statistics,
-        parts=(Part("all", False, "random"),), class_names=tuple("abcde"),
-    )  # fmt: skip
-    path = tmp_path_factory.mktemp("weights") / "slim.safetensors"
-    store.save(path, model)
-    return path
 
 
 def command(*words: object) -> list[str]:

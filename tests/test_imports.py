@@ -15,7 +15,7 @@ ORDER = (
     {"types", "errors", "preprocess"},
     {"networks", "ascent", "video", "figures"},
     {"convert", "atlas", "training"},
-    {"zoo"},
+    {"zoo", "show"},
     {"cli", "scripts"},
 )
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}

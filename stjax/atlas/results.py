@@ -1,18 +1,23 @@
-"""What is on disk: an array file for each finished job, then its line in the manifest.
+"""What is on disk: an array file for each finished job, then its line in a manifest.
 
-The line is written last, after the file is complete, so whatever the manifest names is whole.
+The line is written last, after the file is complete, so whatever a manifest names is whole.
+
+A run of one process writes DIR/manifest.jsonl. Each process of a distributed run writes a manifest of its own,
+DIR/manifest-<process>.jsonl, since no file system appends well for two machines at once. Whoever reads merges
+DIR/manifest*.jsonl, so a folder may be filled by either kind of run in turn.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from stjax.atlas.hosts import ALONE, Place
 from stjax.atlas.run import Found
 from stjax.errors import UsageError
 from stjax.networks.geometry import View
@@ -35,6 +40,15 @@ def prepare(directory: Path) -> None:
         raise UsageError(
             f"the output folder must be writable: {directory}: {error.strerror}; choose another with --out"
         ) from None
+
+
+def manifest_name(place: Place = ALONE) -> str:
+    """The manifest that a process writes.
+
+    >>> manifest_name(), manifest_name(Place(3, 16))
+    ('manifest.jsonl', 'manifest-3.jsonl')
+    """
+    return MANIFEST if place.count == 1 else f"manifest-{place.index}.jsonl"
 
 
 def array_name(layer: str, found: Found) -> str:
@@ -75,8 +89,12 @@ def record(
     }
 
 
-def write(directory: Path, line: Mapping[str, Any], found: Found) -> None:
-    """Stores a job: its arrays under a temporary name, renamed when whole; then its line, flushed to disk."""
+def write(directory: Path, line: Mapping[str, Any], found: Found, place: Place = ALONE) -> None:
+    """Stores a job: its arrays under a temporary name, renamed when whole; then its line. Both are on the disk after.
+
+    Raises:
+      OSError: there is no room, say; then there is no line.
+    """
     path = directory / line["arrays"]
     path.parent.mkdir(parents=True, exist_ok=True)
     streams = {name: x for name, x in found.clip._asdict().items() if x is not None}
@@ -84,10 +102,12 @@ def write(directory: Path, line: Mapping[str, Any], found: Found) -> None:
     try:
         with open(temporary, "wb") as file:
             np.savez(file, **streams)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    with open(directory / MANIFEST, "ab+") as file:
+    with open(directory / manifest_name(place), "ab+") as file:
         # A line that an earlier run left cut short must not swallow this one.
         file.seek(max(file.seek(0, os.SEEK_END) - 1, 0))
         ending = b"" if file.read() in (b"", b"\n") else b"\n"
@@ -96,17 +116,40 @@ def write(directory: Path, line: Mapping[str, Any], found: Found) -> None:
         os.fsync(file.fileno())
 
 
+def tidy(directory: Path, place: Place = ALONE) -> None:
+    """Leaves one line a job in a process's manifest, where lines were cut short or jobs done again."""
+    path = directory / manifest_name(place)
+    if not path.exists():
+        return
+    lines = [json.dumps(line) for line in _merged([path])]
+    if len(lines) < len(path.read_text(errors="replace").splitlines()):
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            with open(temporary, "w") as file:
+                file.write("\n".join([*lines, ""]))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
 def read(directory: Path) -> list[dict[str, Any]]:
-    """The manifest, one record a job: the last line counts, since later runs replace earlier results.
+    """All manifests merged, one record a job: of its lines the last counts.
 
     A line cut short, by a power failure say, is passed over: its job counts as not done.
     """
-    path = directory / MANIFEST
+    return _merged(sorted(directory.glob("manifest*.jsonl")))
+
+
+def _merged(paths: Iterable[Path]) -> list[dict[str, Any]]:
     latest: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for text in path.read_text().splitlines() if path.exists() else []:
-        try:
-            line = json.loads(text)
-            latest[line["layer"], line["unit"], line["chi"]] = line
-        except (json.JSONDecodeError, KeyError, TypeError):
-            continue
+    for path in paths:
+        for text in path.read_text(errors="replace").splitlines():
+            try:
+                line = json.loads(text)
+                # Also a line that names no arrays is none.
+                latest[line["layer"], line["unit"], line["chi"]] = line | {"arrays": str(line["arrays"])}
+            except (json.JSONDecodeError, KeyError, TypeError):
+                continue
     return list(latest.values())

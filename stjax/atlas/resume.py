@@ -1,0 +1,159 @@
+"""What a folder holds already, so that the same command again does only what is missing.
+
+Work is the same if the settings that a result depends on are: weights, statistics, recipe with all its constants,
+layer, kappa, seed, precision, and the versions of stjax and of jax, whose random numbers a run starts from. Not so the
+device, the chunk size, or how many processes share the work. Every line of a manifest carries a hash of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stjax.ascent.recipes import Recipe
+from stjax.atlas import results
+from stjax.atlas.plan import Job
+from stjax.errors import UsageError
+
+try:
+    import fcntl
+except ImportError:  # Windows: there a folder is not held.
+    fcntl = None
+
+DECIDING = ("weights", "statistics", "recipe", "constants", "steps", "kappa", "seed", "precision")
+"""The settings that tell one work from another; with them, of `versions`, those below."""
+VERSIONS = ("stjax", "jax")
+
+
+def stamp(settings: Mapping[str, Any], layer: str, recipe: Recipe, ahat: np.ndarray) -> dict[str, Any]:
+    """The settings of a layer's results, as its lines carry them, with their hash as `work`.
+
+    Args:
+      settings: what the run's layers share.
+      layer: an endpoint name.
+      recipe: what its name and steps do not say goes in as a short hash.
+      ahat: of the layer, likewise.
+    """
+    full = {
+        **settings,
+        "constants": digest(repr(dataclasses.replace(recipe, name="", steps=1))),
+        "statistics": digest(np.asarray(ahat, np.float32).tobytes().hex()),
+    }
+    return full | {"work": digest([layer, _deciding(full)])}
+
+
+def digest(value: Any) -> str:
+    """A short hash of anything that JSON can hold.
+
+    >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+    True
+    """
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def agree(directory: Path, records: Iterable[Mapping[str, Any]], layer: str, settings: Mapping[str, Any]) -> None:
+    """Refuses to put a layer's results beside others that were found with other settings.
+
+    Raises:
+      UsageError: the folder holds such; its text says what differs.
+    """
+    for record in records:
+        if record["layer"] == layer and record.get("work") != settings["work"]:
+            kept, asked = _deciding(record), _deciding(settings)
+            differ = [f"{n} {_short(kept.get(n))} (now {_short(asked[n])})" for n in asked if kept.get(n) != asked[n]]
+            raise UsageError(
+                f"a folder must hold one layer's results with one set of settings: {directory} has {layer} with "
+                f"{', '.join(differ)}; choose another with --out, or repeat those settings"
+            )
+
+
+def survey(directory: Path) -> list[dict[str, Any]]:
+    """What the folder's manifests say is finished; `flaw` says whether it is still whole.
+
+    Temporary files that a killed run has left are removed, unless a run is at work in the folder.
+    """
+    with _locked(directory, alone=True) as free:
+        for path in _temporaries(directory) if free else ():
+            path.unlink(missing_ok=True)
+    return results.read(directory)
+
+
+@contextlib.contextmanager
+def hold(directory: Path, *, alone: bool) -> Iterator[None]:
+    """Keeps other runs out of a folder for the length of a block, or of the process if it is killed.
+
+    Args:
+      alone: False for one of several processes of a distributed run, which share it.
+    Raises:
+      UsageError: another run is at work there.
+    """
+    with _locked(directory, alone) as free:
+        if not free:
+            raise UsageError(
+                f"a folder must be filled by one run at a time: another is at work in {directory}; "
+                "wait for its end, or choose another with --out"
+            )
+        yield
+
+
+def missing(records: Iterable[Mapping[str, Any]], layer: str, asked: Sequence[Job]) -> list[Job]:
+    """The jobs of a layer that no record has, in the order asked."""
+    done = {Job(record["unit"], record["chi"]) for record in records if record["layer"] == layer}
+    return [job for job in asked if job not in done]
+
+
+def flaw(path: Path) -> str | None:
+    """What is wrong with an array file, None if nothing is: all of it is read, against its own check sums."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            bad = file.testzip()
+    except OSError as error:
+        return error.strerror or str(error)
+    # A damaged file can make its reader say anything.
+    except Exception as error:
+        return str(error) or type(error).__name__
+    return f"{bad} is not what was written" if bad else None
+
+
+def _deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
+    versions = settings.get("versions") or {}
+    return {n: settings.get(n) for n in DECIDING} | {n: versions.get(n) for n in VERSIONS}
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)[:12]
+
+
+@contextlib.contextmanager
+def _locked(directory: Path, alone: bool) -> Iterator[bool]:
+    """Locks the folder itself, which leaves no file behind; False where somebody else has it."""
+    if fcntl is None or not directory.is_dir():
+        yield True
+        return
+    descriptor, free = os.open(directory, os.O_RDONLY), True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_NB | (fcntl.LOCK_EX if alone else fcntl.LOCK_SH))
+    except BlockingIOError:
+        free = False
+    except OSError:
+        pass  # A file system that knows no locks.
+    try:
+        yield free
+    finally:
+        os.close(descriptor)
+
+
+def _temporaries(directory: Path) -> list[Path]:
+    """Hidden files where only we write: arrays, pictures, sheets, and the folder's own page, manifests and probe."""
+    ours = [path for folder in ("arrays", "sheets") for path in (directory / folder).rglob(".*")]
+    ours += [path for start in ("index", "manifest", "stjax-") for path in directory.glob(f".{start}*")]
+    return [path for path in ours if path.is_file()]

@@ -1,0 +1,217 @@
+"""Tasks -> a folder to look at: the work behind `stjax visualize`, once it is clear what is asked for."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from stjax import figures
+from stjax.ascent.recipes import Recipe
+from stjax.atlas import fill, hosts, results, resume
+from stjax.atlas import run as atlas
+from stjax.atlas.fill import Share, Task
+from stjax.atlas.hosts import Place
+from stjax.convert.store import Model
+from stjax.errors import UsageError
+from stjax.figures.records import bare
+
+
+class Stopped(Exception):
+    """Ctrl-C, after what was finished has been stored and drawn. Its text is one line."""
+
+
+def show(
+    out: Path,
+    network: Model,
+    recipe: Recipe,
+    tasks: Sequence[Task],
+    records: Sequence[Mapping[str, Any]],
+    *,
+    place: Place,
+    kappa: float,
+    seed: int,
+    chunk: int | None,
+    precision: Any,
+    console: Console,
+) -> bool:
+    """Finds, stores and draws what a folder lacks of some tasks, and says so; True if then all of it is there.
+
+    Each process finds and draws its own share. The first alone shows progress, waits at the end for the results of
+    the others, and writes the sheets and the index.
+
+    Args:
+      out: the folder; made if it is not there.
+      network: with the statistics that the tasks have.
+      recipe: not aimed.
+      tasks: layers of one name, that of the sheets.
+      records: from `resume.survey`, taken before the processes met.
+      place: of this process.
+      kappa, chunk, precision: as for `visualize_units`.
+      seed: of every layer's key.
+      console: for progress and warnings.
+    Raises:
+      UsageError: the folder holds other work, or cannot take the results.
+      Stopped: Ctrl-C.
+    """
+    shares = [fill.share(out, task, records, place) for task in tasks]
+    results.prepare(out)
+    total, tally = sum(len(share.jobs) for share in shares), _Tally()
+    try:
+        with (
+            resume.hold(out, alone=place == hosts.ALONE),
+            figures.Drawer(out, network.preprocessing.mean, _drawers()) as drawer,
+            _progress(console, shown=place.index == 0 and total > 0) as bar,
+        ):
+            meter = bar.add_task("compiling", total=total * recipe.steps, units=f"0/{total}", speed="")
+
+            def finished(line: dict[str, Any]) -> None:
+                tally.count(line)
+                drawer.add(line)
+
+            for task, share in zip(tasks, shares, strict=True):
+                for record in _undrawn(out, task, share, records, place):
+                    drawer.add(record)
+                for name, flaw in share.damaged.items():
+                    console.print(f"damaged: {name}: {flaw}; it is found again", style="yellow")
+                if share.jobs:
+                    fill.fill(
+                        out,
+                        task,
+                        recipe,
+                        network.params,
+                        jax.random.key(seed),
+                        share.jobs,
+                        place=place,
+                        kappa=kappa,
+                        chunk=chunk,
+                        precision=precision,
+                        class_names=network.class_names,
+                        finished=finished,
+                        progress=_reporter(bar, meter, task.view.layer, tally.finished, total, recipe.steps),
+                    )
+            left = _wait(out, tasks, tally, bar, meter) if place.index == 0 and place.count > 1 else 0
+    except KeyboardInterrupt:
+        # What is finished can be looked at.
+        if tally.finished and place.index == 0:
+            _draw_all(out, tasks, network)
+        raise Stopped(f"stopped: {tally.finished} of {total} finished and kept in {out}") from None
+    except OSError as error:
+        raise UsageError(
+            f"the output folder must take all results: {out}: {error.strerror or error}; {tally.finished} of {total} "
+            "finished and kept; the same command again does the rest"
+        ) from None
+    for name in dict.fromkeys(tally.dead):
+        console.print(f"dead: {name} has no gradient anywhere; there is nothing to see", style="yellow")
+    if place.index > 0:
+        Console().print(f"process {place.index}: {tally.finished} results in {out}", highlight=False)
+        return True
+    _draw_all(out, tasks, network)
+    asked = sum(len(task.asked) for task in tasks)
+    earlier = f", {asked - total} of them from before" if place.count == 1 and total < asked else ""
+    Console().print(f"{asked - left} results in {out}{earlier}; open {out / 'index.html'}", highlight=False)
+    if left:
+        console.print(
+            f"missing: {left} results of other processes: one has died, or has written to a folder that only its host "
+            "sees; the same command again does what is missing",
+            style="yellow",
+        )
+    return not left
+
+
+class _Tally:
+    """What this process has finished: how many, which are dead, and the longest time between two of them."""
+
+    def __init__(self) -> None:
+        self.finished, self.dead, self.longest = 0, [], 0.0
+        self._last = time.monotonic()
+
+    def count(self, line: Mapping[str, Any]) -> None:
+        self.finished += 1
+        if line["dead"]:
+            self.dead.append(f"{line['layer']} unit {line['unit']}")
+        self.longest = max(self.longest, time.monotonic() - self._last)
+        self._last = time.monotonic()
+
+
+def _drawers() -> int:
+    """A CPU is busy with the ascent itself; beside an accelerator the cores that this process may use are free."""
+    if jax.default_backend() == "cpu":
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores - 2, 16))
+
+
+def _undrawn(
+    out: Path, task: Task, share: Share, records: Sequence[Mapping[str, Any]], place: Place
+) -> list[Mapping[str, Any]]:
+    """This process's part of what an earlier run has found, but was stopped before it drew."""
+    mine = hosts.share([record for record in records if record["layer"] == task.view.layer], place)
+    whole = [record for record in mine if (out / record["arrays"]).exists() and record["arrays"] not in share.damaged]
+    return [record for record in whole if figures.lacking(out, record)]
+
+
+def _wait(out: Path, tasks: Sequence[Task], tally: _Tally, bar: Progress, meter: TaskID) -> int:
+    """Waits for the results of other processes, then for their pictures; how many results do not come."""
+
+    def remaining() -> int:
+        records = results.read(out)
+        return sum(len(resume.missing(records, task.view.layer, task.asked)) for task in tasks)
+
+    def undrawn() -> int:
+        layers = {task.view.layer for task in tasks}
+        return sum(figures.lacking(out, record) for record in results.read(out) if record["layer"] in layers)
+
+    def report(left: int) -> None:
+        bar.update(meter, description="waiting for other processes", units=f"{left} more", speed="")
+
+    patience = max(hosts.PATIENCE_S, 2 * tally.longest)
+    left = hosts.wait(remaining, patience, report)
+    if not left:
+        hosts.wait(undrawn, patience, report)
+    return left
+
+
+def _draw_all(out: Path, tasks: Sequence[Task], network: Model) -> None:
+    """The sheets of the tasks' layer, and the page of all layers."""
+    records = [record for record in results.read(out) if (out / record["arrays"]).exists()]
+    layers = {bare(task.view.layer) for task in tasks}
+    figures.draw_layer(out, [r for r in records if bare(r["layer"]) in layers], network.preprocessing.mean)
+    figures.write_index(out, records)
+
+
+def _progress(console: Console, *, shown: bool) -> Progress:
+    """Of this process's own jobs; of several processes the first alone shows any."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[units]} units"),
+        TextColumn("{task.fields[speed]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not shown,
+    )
+
+
+def _reporter(
+    bar: Progress, meter: TaskID, layer: str, before: int, total: int, steps: int
+) -> Callable[[atlas.Progress], None]:
+    """Shows one layer's progress within that of the whole command."""
+
+    def report(at: atlas.Progress) -> None:
+        bar.update(meter, completed=before * steps + at.unit_steps, units=f"{before + at.done}/{total}")
+        speed = bar.tasks[meter].speed
+        # The first steps include compilation and would show a rate that never comes back.
+        bar.update(meter, speed=f"{speed:.0f} unit-steps/s" if speed else "")
+        if at.unit_steps:
+            bar.update(meter, description=layer)
+
+    return report

@@ -1,0 +1,325 @@
+"""The same command again does only what is missing, whatever befell the run before it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stjax import FAST, PAPER, UsageError, cli
+from stjax.atlas import compiled, results, resume
+from stjax.atlas.plan import Job
+from stjax.atlas.writer import Writer
+
+STEPS = 3
+# Equal chunks, so the same program on the same numbers: no round-off at all.
+EXACT = 0.0
+LIMIT = 16 * 1024
+
+
+def words(weights: Path, out: Path, *more: object) -> list[str]:
+    return ["visualize", "conv3_fusion", "-m", str(weights), "--chi", "2,1,0", "--steps", str(STEPS), "--out", str(out),
+            *map(str, more)]  # fmt: skip
+
+
+def within(capsys, monkeypatch, *arguments: object) -> tuple[int, str, str]:
+    """The command in this process: exit code, stdout, stderr in one line each."""
+    monkeypatch.setattr(sys, "argv", ["stjax", *map(str, arguments)])
+    with pytest.raises(SystemExit) as leaving:
+        cli.main()
+    out, err = capsys.readouterr()
+    return leaving.value.code or 0, " ".join(out.split()), " ".join(err.split())
+
+
+def lines(out: Path) -> list[dict]:
+    return [json.loads(line) for path in sorted(out.glob("manifest*.jsonl")) for line in path.read_text().splitlines()]
+
+
+def arrays(out: Path) -> dict[str, dict[str, np.ndarray]]:
+    found = {}
+    for record in results.read(out):
+        with np.load(out / record["arrays"]) as file:
+            found[record["arrays"]] = dict(file)
+    return found
+
+
+def same(out: Path, whole: Path, atol: float = EXACT) -> None:
+    """Complete, no job twice, no temporary file, and the arrays of an undisturbed run."""
+    names = [(line["layer"], line["unit"], line["chi"]) for line in lines(out)]
+    assert len(set(names)) == len(names)
+    expected, actual = arrays(whole), arrays(out)
+    assert actual.keys() == expected.keys()
+    for name, streams in expected.items():
+        for stream, array in streams.items():
+            np.testing.assert_allclose(actual[name][stream], array, atol=atol, err_msg=f"{name} {stream}")
+    assert [path for path in out.rglob("*") if path.name.startswith(".")] == []
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, weights) -> Path:
+    """An undisturbed run of all eight units, two at a time on one device, in a process of its own."""
+    out = tmp_path_factory.mktemp("whole") / "atlas"
+    done = process(words(weights, out, "--units", "all", "--chunk", 2))
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def process(arguments: list[str], start: str = "") -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, after some Python."""
+    code = f"{start}\nfrom stjax import cli\ncli.main()"
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+
+
+def test_only_what_is_missing_is_done(tmp_path, weights, capsys, monkeypatch):
+    out = tmp_path / "atlas"
+    assert within(capsys, monkeypatch, *words(weights, out, "--units", "2,5"))[0] == 0
+    before = {path: path.stat().st_mtime_ns for path in out.glob("arrays/**/*")}
+    code, stdout, _ = within(capsys, monkeypatch, *words(weights, out, "--units", "4:6"))
+    assert code == 0
+    assert "6 results in" in stdout
+    assert ", 3 of them from before;" in stdout
+    assert [(line["unit"], line["chi"]) for line in lines(out)] == [(u, c) for u in (2, 5, 4) for c in (2.0, 1.0, 0.0)]
+    assert {path: path.stat().st_mtime_ns for path in before if path.is_file()}.items() <= before.items()
+    # Nothing is missing now, but one picture.
+    picture = out / "arrays/conv3_fusion/unit0004_chi1-direction.gif"
+    picture.unlink()
+    monkeypatch.setattr("stjax.atlas.run.climb", lambda *_, **__: pytest.fail("nothing is to be found"))
+    assert within(capsys, monkeypatch, *words(weights, out, "--units", "4:6"))[0] == 0
+    assert picture.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "difference"),
+    [
+        (("--steps", 2), "steps 3 (now 2);"),
+        (("--seed", 1, "--kappa", 0.5), "kappa 0.00660156 (now 0.5), seed 0 (now 1);"),
+        (("--recipe", "paper"), r"recipe fast (now paper), constants \w+ (now \w+);"),
+    ],
+    ids=["steps", "seed and kappa", "recipe"],
+)
+def test_other_settings_are_refused_and_the_difference_shown(
+    tmp_path, weights, capsys, monkeypatch, changes, difference
+):
+    """What would fill the folder is a line as the first run left it."""
+    asked = words(weights, tmp_path, "--units", "0")
+    assert within(capsys, monkeypatch, *asked)[0] == 0
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    code, stdout, stderr = within(capsys, monkeypatch, *asked, *changes)
+    assert (code, stdout) == (2, "")
+    assert re.search(re.escape(difference).replace(r"\\w\+", r"\w+"), stderr), stderr
+    assert "choose another with --out" in stderr
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_the_work_is_what_a_result_depends_on():
+    settings = {"weights": "abc", "kappa": 0.5, "seed": 0, "precision": "float32", "steps": 60, "recipe": "fast",
+                "versions": {"stjax": "1", "jax": "2", "numpy": "3"}, "device": "cpu"}  # fmt: skip
+    ahat = np.ones(3)
+    work = resume.stamp(settings, "fc6", FAST, ahat)["work"]
+    for same_work in ({"device": "H200"}, {"versions": {"stjax": "1", "jax": "2", "numpy": "4"}}):
+        assert resume.stamp(settings | same_work, "fc6", FAST, ahat)["work"] == work
+    others = [
+        resume.stamp(settings | {"weights": "abd"}, "fc6", FAST, ahat),
+        resume.stamp(settings | {"versions": {"stjax": "1", "jax": "3"}}, "fc6", FAST, ahat),
+        resume.stamp(settings, "fc7", FAST, ahat),
+        resume.stamp(settings, "fc6", PAPER, ahat),
+        resume.stamp(settings, "fc6", dataclasses.replace(FAST, bound=100.0), ahat),
+        resume.stamp(settings, "fc6", FAST, 2 * ahat),
+    ]
+    assert len({work, *(other["work"] for other in others)}) == 7
+
+
+def test_layers_of_other_settings_may_share_a_folder(tmp_path):
+    kept = resume.stamp({"steps": 60}, "conv1_1", FAST, np.ones(1)) | {"layer": "conv1_1"}
+    resume.agree(tmp_path, [kept], "conv2_1", resume.stamp({"steps": 100}, "conv2_1", FAST, np.ones(1)))
+    with pytest.raises(UsageError, match=r"conv1_1 with steps 60 \(now 100\)"):
+        resume.agree(tmp_path, [kept], "conv1_1", resume.stamp({"steps": 100}, "conv1_1", FAST, np.ones(1)))
+
+
+def test_missing_keeps_the_order_asked():
+    records = [{"layer": "fc6", "unit": 1, "chi": 0.5}, {"layer": "fc7", "unit": 2, "chi": 0.5}]
+    asked = [Job(3, 0.5), Job(1, 0.5), Job(2, 0.5), Job(1, None)]
+    assert resume.missing(records, "fc6", asked) == [Job(3, 0.5), Job(2, 0.5), Job(1, None)]
+
+
+DAMAGE = {
+    "a flipped byte": lambda path: path.write_bytes(path.read_bytes()[:-900] + b"\xff" + path.read_bytes()[-899:]),
+    "cut short": lambda path: path.write_bytes(path.read_bytes()[:-100]),
+    "zeros": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    "empty": lambda path: path.write_bytes(b""),
+    "gone": lambda path: path.unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
+def test_a_flaw_is_found(tmp_path, damage):
+    path = tmp_path / "a.npz"
+    np.savez(path, appearance=np.arange(300.0), motion=np.arange(500.0))
+    assert resume.flaw(path) is None
+    damage(path)
+    assert resume.flaw(path)
+
+
+@pytest.mark.slow
+def test_damaged_arrays_are_found_again_and_nothing_else(tmp_path, weights, whole):
+    out = _copy(whole, tmp_path / "atlas")
+    touched = [out / f"arrays/conv3_fusion/{name}.npz" for name in ("unit0003_chi0", "unit0006_chi1", "unit0007_chi0")]
+    for path, damage in zip(touched, ("a flipped byte", "cut short", "gone"), strict=True):
+        DAMAGE[damage](path)
+    before = {path: path.stat().st_mtime_ns for path in out.glob("arrays/**/*.npz")}
+    done = process(words(weights, out, "--units", "all", "--chunk", 2))
+    assert done.returncode == 0, done.stderr
+    stderr = "".join(done.stderr.split())
+    for path in touched:
+        assert f"damaged:{path.relative_to(out)}:" in stderr
+    changed = {path for path, at in before.items() if path.stat().st_mtime_ns != at}
+    assert changed | {touched[2]} == set(touched)
+    merged = results.read(out)
+    (out / "manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in merged))
+    same(out, whole)
+
+
+def _copy(folder: Path, to: Path) -> Path:
+    import shutil
+
+    return Path(shutil.copytree(folder, to))
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_one_line_and_costs_nothing_finished(tmp_path, weights, whole):
+    """No file may grow beyond LIMIT here: arrays fit, but the manifest does not, and its last line is cut."""
+    out = tmp_path / "atlas"
+    arguments = words(weights, out, "--units", "all", "--chunk", 2)
+    stopped = process(arguments, start=f"import resource as r; r.setrlimit(r.RLIMIT_FSIZE, ({LIMIT}, {LIMIT}))")
+    assert stopped.returncode == 2, stopped.stderr
+    assert "Traceback" not in stopped.stderr
+    told = " ".join(stopped.stderr.split())
+    kept = results.read(out)
+    assert 1 <= len(kept) < 24
+    assert f"File too large; {len(kept)} of 24 finished and kept" in told
+    assert (out / "manifest.jsonl").stat().st_size == LIMIT
+    assert all(resume.flaw(out / line["arrays"]) is None for line in kept)
+    done = process(arguments)
+    assert done.returncode == 0, done.stderr
+    assert f"24 results in {out}, {len(kept)} of them from before" in " ".join(done.stdout.split())
+    same(out, whole)
+
+
+def test_temporaries_of_a_killed_run_are_swept_unless_one_is_at_work(tmp_path):
+    for name in (
+        "arrays/motion/conv1_1/.unit0001.npz.123",
+        "sheets/.a.1f.png",
+        ".index.1f.html",
+        ".stjax-1",
+        "arrays/a.npz",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / ".gitignore").touch()
+    files = lambda: {path.name for path in tmp_path.rglob("*") if path.is_file()}  # noqa: E731
+    with resume.hold(tmp_path, alone=False):
+        resume.survey(tmp_path)
+        assert len(files()) == 6
+    resume.survey(tmp_path)
+    assert files() == {".gitignore", "a.npz"}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "free"), [(True, True, False), (True, False, False), (False, True, False), (False, False, True)]
+)
+def test_a_folder_is_filled_by_one_run_at_a_time(tmp_path, first, second, free):
+    """The processes of a distributed run share it; anything else is alone."""
+    with resume.hold(tmp_path, alone=first):
+        if free:
+            with resume.hold(tmp_path, alone=second):
+                pass
+        else:
+            with pytest.raises(UsageError, match="one run at a time"), resume.hold(tmp_path, alone=second):
+                pass
+    with resume.hold(tmp_path, alone=second):
+        pass
+
+
+def test_a_writer_tells_of_its_first_error_and_stores_nothing_after_it():
+    stored = []
+
+    def store(item):
+        if item == 2:
+            raise OSError(28, "No space left on device")
+        stored.append(item)
+
+    def run():
+        with Writer(store, room=1) as writer:
+            for item in range(100):
+                writer.put(item)
+
+    with pytest.raises(OSError, match="No space left"):
+        run()
+    assert stored == [0, 1]
+
+
+def test_a_writer_stores_what_was_put_before_ctrl_c():
+    stored = []
+
+    def run():
+        with Writer(stored.append, room=9) as writer:
+            for item in range(5):
+                writer.put(item)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert stored == list(range(5))
+
+
+def test_compiled_programs_are_kept_in_the_user_s_cache_unless_told_otherwise(tmp_path):
+    code = (
+        "import jax; from stjax.atlas import compiled; "
+        "print(compiled.keep(), jax.config.values['jax_compilation_cache_dir'])"
+    )
+    ask = lambda **variables: subprocess.run(  # noqa: E731
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300,
+        env={**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "true", "XDG_CACHE_HOME": str(tmp_path)} | variables,
+    ).stdout.split()  # fmt: skip
+    folder = str(tmp_path / "stjax" / f"compiled-{compiled.jax.__version__}-{compiled._processor()}")
+    assert ask() == [folder, folder]
+    assert ask(JAX_COMPILATION_CACHE_DIR="/elsewhere") == ["None", "/elsewhere"]
+    assert ask(JAX_ENABLE_COMPILATION_CACHE="false") == ["None", "None"]
+    (tmp_path / "file").touch()
+    assert ask(XDG_CACHE_HOME=str(tmp_path / "file")) == ["None", "None"]
+
+
+@pytest.mark.slow
+def test_twenty_kills_change_nothing(tmp_path, weights):
+    """kill -9 at random moments of one run, from its start to its writing; every time the same command again."""
+    arguments = ["visualize", "motion/conv2_1", "-m", weights, "--units", "all", "--chi", "9,8,7,6,5,4,3,2,1,0",
+                 "--steps", STEPS, "--chunk", 1, "--out"]  # fmt: skip
+    out, whole = tmp_path / "killed", tmp_path / "whole"
+    # Compiled once, as in daily use; with what compiles in less than a second.
+    keeping = {
+        "JAX_ENABLE_COMPILATION_CACHE": "true",
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    for command in (
+        ["-m", "stjax", *arguments, whole],
+        [Path(__file__).with_name("kills.py"), 20, 0, out, *arguments, out],
+    ):
+        done = subprocess.run(
+            [sys.executable, *map(str, command)],
+            capture_output=True, text=True, timeout=900, check=False, env=os.environ | keeping,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("killed with") == 20
+    assert len(lines(out)) == 80
+    same(out, whole)
+    pictures = lambda folder: {p.relative_to(folder) for p in folder.rglob("*") if p.suffix in (".png", ".gif")}  # noqa: E731
+    assert pictures(out) == pictures(whole)
