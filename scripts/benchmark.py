@@ -1,11 +1,16 @@
-"""How fast are units visualised, and what limits it?
+"""How fast are units visualised, and what limits it? One call measures everything, on whatever device there is.
 
-For each layer: unit-steps per second, useful GFLOP/s (what the cone needs, forward and backward), that over the
-rate of one large matrix product measured in the same run, compile time, peak memory; and, where torch is
-installed, the ratio to the loop others use: the full 224 x 224 network, one unit at a time.
+steps       some layers' unit-steps per second, useful GFLOP/s (what the cone needs, forward and backward), that over
+            the rate of one large matrix product measured in the same run, compile time; memory of a chunk, as
+            estimated and as compiled; and, where torch is installed, the ratio to the loop others use: the full
+            224 x 224 network, one unit at a time
+layers      every layer of both towers and their fusion: seconds for all its units, and the same roofline
+processes   1 to 8 simulated devices, 1 or 2 processes: equality of results, absence of exchanges
+first       seconds from the start of the command to the first result on the disk
 
     python scripts/benchmark.py --out benchmark
-    python scripts/benchmark.py --layers conv3_3 --precision bfloat16
+    python scripts/benchmark.py --parts steps --layers appearance/conv3_3 --precision bfloat16
+    python scripts/benchmark.py --parts layers --limit 600         on a fast device: no layer is extrapolated
 """
 
 from __future__ import annotations
@@ -21,6 +26,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import benchmark_layers
+import benchmark_processes
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,7 +37,9 @@ from stjax.ascent.regularizers import KAPPA
 from stjax.atlas import plan, run
 from stjax.networks.vgg import VGG16, convolutions
 
+MODEL = "vgg16-imagenet"
 LAYERS = ("appearance/conv3_3", "appearance/conv4_3", "appearance/conv5_3", "conv5_fusion")
+PARTS = ("steps", "layers", "processes", "first")
 
 
 def seconds(call: Callable[[], Any], repeats: int) -> float:
@@ -69,16 +78,18 @@ class Ours:
         self.carry = (states, slope)
         # On a CPU one call is one step, as in `run.climb`; elsewhere a loop of them.
         self.steps = 1 if jax.default_backend() == "cpu" else run.STEPS_PER_CALL
+        self.count = None if jax.default_backend() == "cpu" else jnp.asarray(self.steps)
         self.flops = 2 * plan.flops(self.view, self.params)
+        self.estimated = self.chunk * plan.bytes_per_unit(self.view, self.recipe, self.params)
         begin = time.perf_counter()
-        self()
-        jax.block_until_ready(self.carry)
+        traced = (self.params, self.keys, self.units, self.strengths, *self.carry, self.count)
+        self.program = run.advance.lower(self.view, self.recipe, *traced).compile()
         self.compile_s = time.perf_counter() - begin
+        # Beside the parameters, which are there once for all chunks.
+        self.compiled = getattr(self.program.memory_analysis(), "temp_size_in_bytes", float("nan"))
 
     def __call__(self) -> Any:
-        count = None if jax.default_backend() == "cpu" else jnp.asarray(self.steps)
-        arguments = (self.view, self.recipe, self.params, self.keys, self.units, self.strengths)
-        self.carry = run.advance(*arguments, *self.carry, count)
+        self.carry = self.program(self.params, self.keys, self.units, self.strengths, *self.carry, self.count)
         return self.carry
 
     def rate(self) -> float:
@@ -148,36 +159,82 @@ def measure(network: stjax.Model, layer: str, options: argparse.Namespace) -> di
         "matrix_gflops": statistics.median(row["matrix"] for row in rows) / 1e9,
         "of_matrix": statistics.median(row["rate"] * ours.flops / row["matrix"] for row in rows),
         "compile_s": ours.compile_s,
+        "estimated_gb": ours.estimated / 1e9,
+        "compiled_gb": ours.compiled / 1e9,
         "peak_gb": peak / 1e9,
         "torch_unit_steps_per_s": statistics.median(row["torch"] for row in rows) if other else None,
         "times_torch": statistics.median(row["rate"] / row["torch"] for row in rows) if other else None,
     }
 
 
+def steps_table(rows: list[dict[str, Any]]) -> list[str]:
+    """Markdown. Memory: what the chunk was estimated to take, what its program asks for, and the most ever in use."""
+    lines = [
+        "| layer | chunk | unit-steps/s | useful GFLOP/s | of the matrix rate | compile s "
+        "| chunk GB: estimate, program | peak GB | x PyTorch |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for r in rows:
+        cells = [r["layer"], r["chunk"], f"{r['unit_steps_per_s']:.1f}", f"{r['useful_gflops']:.0f}"]
+        cells += [f"{r['of_matrix']:.0%} of {r['matrix_gflops']:.0f}", f"{r['compile_s']:.1f}"]
+        cells += [f"{r['estimated_gb']:.2f}, {r['compiled_gb']:.2f}", f"{r['peak_gb']:.1f}"]
+        cells += [f"{r['times_torch']:.1f}" if r["times_torch"] else "-"]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return lines
+
+
 def main() -> None:
+    on_cpu = jax.default_backend() == "cpu"
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--layers", default=",".join(LAYERS), help="full layer names, with commas between")
-    parser.add_argument("--precision", default="float32" if jax.default_backend() == "cpu" else "bfloat16")
+    parser.add_argument("--parts", default=",".join(PARTS), help=f"of {', '.join(PARTS)}, with commas between")
+    parser.add_argument("--layers", help="full layer names, with commas between; the steps of four, the whole of all")
+    parser.add_argument("--precision", default="float32" if on_cpu else "bfloat16")
     parser.add_argument("--chunk", type=int, help="units stepped together; the program's own choice if not given")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=300, help="of a whole layer")
+    parser.add_argument("--limit", type=float, default=20.0 if on_cpu else 600.0, help="seconds for a whole layer")
     parser.add_argument("--out", type=Path, help="writes OUT.json and OUT.md as well")
     options = parser.parse_args()
-    network = stjax.load("vgg16-imagenet")
-    results = [measure(network, layer, options) for layer in options.layers.split(",")]
-    cores = f", {len(os.sched_getaffinity(0))} cores" if jax.default_backend() == "cpu" else ""
+    parts, asked = options.parts.split(","), options.layers.split(",") if options.layers else None
+    if unknown := set(parts) - set(PARTS):
+        parser.error(f"parts must be of {', '.join(PARTS)}: got {', '.join(sorted(unknown))}")
+    cores = f", {len(os.sched_getaffinity(0))} cores" if on_cpu else f" x {jax.device_count()}"
     machine = f"{jax.devices()[0].device_kind}{cores}, {platform.machine()}, jax {jax.__version__}, {options.precision}"
-    heading = "| layer | chunk | unit-steps/s | useful GFLOP/s | of the matrix rate | compile s | peak GB | x PyTorch |"
-    lines = [machine, "", heading, "|---|---|---|---|---|---|---|---|"]
-    for r in results:
-        ratio = f"{r['times_torch']:.1f}" if r["times_torch"] else "-"
-        cells = [r["layer"], r["chunk"], f"{r['unit_steps_per_s']:.1f}", f"{r['useful_gflops']:.0f}"]
-        cells += [f"{r['of_matrix']:.0%} of {r['matrix_gflops']:.0f}", f"{r['compile_s']:.1f}", f"{r['peak_gb']:.1f}"]
-        lines.append("| " + " | ".join(map(str, [*cells, ratio])) + " |")
-    table = "\n".join(lines)
-    print(table)
-    if options.out:
-        options.out.with_suffix(".json").write_text(json.dumps({"machine": machine, "results": results}, indent=2))
-        options.out.with_suffix(".md").write_text(table + "\n")
+    found: dict[str, Any] = {"machine": machine}
+    tables = [[machine]]
+
+    def report(part: str, rows: Any, table: list[str]) -> None:
+        """After each part, so that an interrupted benchmark keeps what it has."""
+        found[part] = rows
+        tables.append(table)
+        print("\n".join(["", *table]), flush=True)
+        if options.out:
+            options.out.with_suffix(".json").write_text(json.dumps(found, indent=2))
+            options.out.with_suffix(".md").write_text("\n\n".join("\n".join(each) for each in tables) + "\n")
+
+    print(machine)
+    if "first" in parts:
+        # First of all: afterwards this process holds the accelerator.
+        taken = benchmark_processes.first_result(LAYERS[0], MODEL)
+        words = f"First result of {LAYERS[0]} on the disk after {taken['cold']:.1f} s"
+        report("first", taken, [f"{words}, and after {taken['warm']:.1f} s once compiled programs are kept."])
+    if "processes" in parts:
+        rows = benchmark_processes.scaling()
+        report("processes", rows, benchmark_processes.table(rows))
+    if {"steps", "layers"} & set(parts):
+        network = stjax.load(MODEL)
+        if "steps" in parts:
+            rows = [measure(network, layer, options) for layer in asked or LAYERS]
+            report("steps", rows, steps_table(rows))
+        if "layers" in parts:
+            matrix = matrix_rate(jnp.dtype(options.precision))
+            precision = None if options.precision == "float32" else options.precision
+            layers = asked or [layer for layer in network.module.layers if layer in network.statistics.ahat]
+            rows = [
+                benchmark_layers.whole_layer(network, layer, options.steps, precision, options.limit)
+                for layer in layers
+            ]
+            report("layers", rows, benchmark_layers.table(rows, options.steps, matrix / 1e9))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,86 @@
+"""How long does a whole layer take, stored results and compilation included? A part of `benchmark.py`.
+
+Where that is longer than a given time, the run is broken off in the middle and the rest extrapolated from its pace.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+import stjax
+from stjax.atlas import fill, plan, resume
+from stjax.atlas.run import Progress
+
+CHI = (10.0, 5.0, 1.0, 0.0)
+
+
+class _Enough(Exception):
+    pass
+
+
+def whole_layer(network: stjax.Model, layer: str, steps: int, precision: Any, limit: float) -> dict[str, Any]:
+    """All units of a layer, at four chi where it sees motion, by the program's own choice of chunk.
+
+    Args:
+      network: with statistics of the layer.
+      layer: an endpoint name.
+      steps: of PAPER, which costs as much a step as any recipe.
+      precision: of the network's arithmetic.
+      limit: seconds after which the rest is extrapolated.
+    """
+    shown = stjax.view(network.module, layer)
+    recipe = dataclasses.replace(stjax.PAPER, steps=steps)
+    ahat = np.asarray(network.statistics.ahat[layer])
+    asked = plan.jobs(shown, range(len(ahat)), CHI)
+    task = fill.Task(shown, asked, ahat, resume.stamp({}, layer, recipe, ahat))
+    looks: list[tuple[float, int]] = []
+    begin = time.perf_counter()
+
+    def look(at: Progress) -> None:
+        looks.append((time.perf_counter() - begin, at.unit_steps))
+        if looks[-1][0] > limit and len([1 for _, done in looks if done]) > 2:
+            raise _Enough
+
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(_Enough):
+        fill.fill(
+            Path(folder), task, recipe, network.params, jax.random.key(0), asked, precision=precision, progress=look
+        )
+    taken, total = time.perf_counter() - begin, len(asked) * steps
+    (first, first_steps), (last, last_steps) = next(each for each in looks if each[1]), looks[-1]
+    # Without the first call, which compiles; unless it is the only one.
+    pace = (last_steps - first_steps) / (last - first) if last_steps > first_steps else last_steps / taken
+    whole = last_steps == total
+    return {
+        "layer": layer,
+        "results": len(asked),
+        "seconds": taken if whole else first + (total - first_steps) / pace,
+        "measured": whole,
+        "compile_s": first,
+        "unit_steps_per_s": pace,
+        "useful_gflops": pace * 2 * plan.flops(shown, network.params) / 1e9,
+    }
+
+
+def table(rows: list[dict[str, Any]], steps: int, matrix_gflops: float) -> list[str]:
+    """Markdown, with a last line for all of them."""
+    lines = [
+        f"| layer | results | {steps} steps, s | to the first step, s | unit-steps/s | useful GFLOP/s "
+        "| of the matrix rate |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        seconds = f"{'' if row['measured'] else '~'}{row['seconds']:.1f}"
+        cells = [row["layer"], row["results"], seconds, f"{row['compile_s']:.1f}", f"{row['unit_steps_per_s']:.1f}"]
+        cells += [f"{row['useful_gflops']:.0f}", f"{row['useful_gflops'] / matrix_gflops:.0%}"]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    total = sum(row["seconds"] for row in rows)
+    lines += [f"| all {len(rows)} | {sum(row['results'] for row in rows)} | {total:.0f} | | | | |"]
+    return [*lines, "", "~: broken off and extrapolated."]

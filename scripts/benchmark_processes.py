@@ -1,0 +1,126 @@
+"""What only whole processes show: scaling over devices and processes, and the time to the first result.
+
+A part of `benchmark.py`. Devices are simulated on the CPU, so equality of results and absence of exchanges are what
+counts there; seconds only where devices are real.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stjax.atlas import results
+
+LAYER = "motion/conv3_2"
+COMMAND = ["visualize", LAYER, "--units", "0:12", "--chi", "1", "--steps", "3", "--chunk", "1"]
+
+# Prints what the compiled step of a spread chunk exchanges between devices.
+EXCHANGES = f"""
+import dataclasses, jax, numpy as np, stjax
+from stjax.atlas import plan, run, sharding
+network = stjax.load("embedded")
+shown, recipe = stjax.view(network.module, "{LAYER}"), dataclasses.replace(stjax.PAPER, steps=1)
+advance, told = run.advance, []
+def step(*arguments):
+    told.extend(sharding.exchanges(advance.lower(*arguments).compile().as_text()))
+    return advance(*arguments)
+run.advance = step
+asked = plan.jobs(shown, range(jax.device_count()), [1.0])
+list(run.climb(shown, recipe, network.params, jax.random.key(0), asked, ahat=np.ones(999), slots=1))
+print(",".join(told) or "none")
+"""
+
+
+def scaling() -> list[dict[str, Any]]:
+    """The same results by 1, 2, 4 and 8 simulated devices, and by two processes of four."""
+    rows, reference = [], None
+    with tempfile.TemporaryDirectory() as folder:
+        for processes, devices in ((1, 1), (1, 2), (1, 4), (1, 8), (2, 4)):
+            out = Path(folder) / f"{processes}x{devices}"
+            begin = time.perf_counter()
+            _run(out, processes, devices)
+            seconds, found = time.perf_counter() - begin, _arrays(out)
+            reference = reference or found
+            assert found.keys() == reference.keys(), "a result is missing"
+            exchanged = _python(["-c", EXCHANGES], devices).communicate()[0].strip()
+            rows.append(
+                {
+                    "processes": processes,
+                    "devices": devices,
+                    "results": len(found),
+                    "largest_difference": max(float(np.abs(found[n] - reference[n]).max()) for n in reference),
+                    "exchanges": exchanged,
+                    "seconds": seconds,
+                }
+            )
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "| processes x simulated devices | results | largest difference, grey levels "
+        "| exchanges in the compiled step | s |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        cells = [f"{row['processes']} x {row['devices']}", row["results"], f"{row['largest_difference']:.1g}"]
+        lines.append("| " + " | ".join(map(str, [*cells, row["exchanges"], f"{row['seconds']:.0f}"])) + " |")
+    return lines
+
+
+def first_result(layer: str, model: str) -> dict[str, float]:
+    """Seconds from the start of the command to the first stored result: nothing compiled yet, then all of it."""
+    taken = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for when in ("cold", "warm"):
+            out, begin = Path(folder) / when, time.perf_counter()
+            words = ["-m", "stjax", "visualize", layer, "-m", model, "--units", "0:16", "--chi", "1", "--out", str(out)]
+            running = _python(words, None, JAX_COMPILATION_CACHE_DIR=f"{folder}/compiled")
+            while running.poll() is None and not list(out.glob("manifest.jsonl")):
+                time.sleep(0.02)
+            taken[when] = time.perf_counter() - begin
+            assert running.wait() == 0, running.communicate()
+    return taken
+
+
+def _run(out: Path, processes: int, devices: int) -> None:
+    command = ["-m", "stjax", *COMMAND, "--out", str(out)]
+    if processes == 1:
+        running = [_python(command, devices)]
+    else:
+        with socket.socket() as listening:
+            listening.bind(("localhost", 0))
+            address = f"localhost:{listening.getsockname()[1]}"
+        command += ["--distributed", "--coordinator", address, "--processes", str(processes), "--process"]
+        running = [_python([*command, str(index)], devices) for index in range(processes)]
+    for each in running:
+        said = each.communicate()
+        assert each.returncode == 0, said
+
+
+def _python(words: list[str], devices: int | None, **more: str) -> subprocess.Popen[str]:
+    """A Python process; with simulated devices in place of real ones, if a number is given."""
+    simulated = {} if devices is None else {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
+    return subprocess.Popen(
+        [sys.executable, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | simulated | more,
+    )
+
+
+def _arrays(out: Path) -> dict[str, np.ndarray]:
+    found = {}
+    for record in results.read(out):
+        with np.load(out / record["arrays"]) as file:
+            found |= {f"{record['arrays']}/{name}": file[name] for name in file.files}
+    return found
