@@ -104,7 +104,6 @@ def visualize(
     records = resume.survey(out)
     place = hosts.meet(coordinator, processes, process) if distributed else hosts.ALONE
     network = zoo.load(model)
-    units = units or ("all" if layer.endswith("classes") else "0:9")
     settings = {
         "kappa": kappa,
         "seed": seed,
@@ -137,12 +136,14 @@ def visualize(
 
 
 def _task(
-    network: Model, name: str, units: str, chi: str, recipe: recipes.Recipe, settings: dict[str, Any]
+    network: Model, name: str, units: str | None, chi: str, recipe: recipes.Recipe, settings: dict[str, Any]
 ) -> fill.Task:
     if name not in network.statistics.ahat:
         raise UsageError(f"a layer needs recorded statistics (ahat): {network.name} has none for {name}")
     shown, ahat = view(network.module, name), np.asarray(network.statistics.ahat[name])
-    wanted = _units(units, plan.num_units(shown, network.params), name)
+    count = plan.num_units(shown, network.params)
+    units = units or ("all" if name.endswith("classes") else f"0:{min(9, count)}")
+    wanted = _units(units, count, name)
     return fill.Task(shown, plan.jobs(shown, wanted, _numbers(chi)), ahat, resume.stamp(settings, name, recipe, ahat))
 
 

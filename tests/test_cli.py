@@ -104,6 +104,18 @@ def test_a_bare_layer_is_that_of_both_streams(tmp_path, weights, capsys, monkeyp
     assert lines == [("appearance/conv1_1", None), ("motion/conv1_1", 1.0), ("motion/conv1_1", 0.0)]
 
 
+def test_by_default_all_classes_are_shown_by_the_recipe_that_suits_them(
+    tmp_path, weights, network, capsys, monkeypatch
+):
+    out = tmp_path / "atlas"
+    words = ("-m", weights, "--chi", "1", "--steps", 1, "--out", out)
+    assert within(capsys, monkeypatch, "visualize", "classes", *words)[0] == 0
+    assert within(capsys, monkeypatch, "visualize", "appearance/conv1_1", *words)[0] == 0
+    lines = [(line["layer"], line["unit"], line["recipe"]) for line in manifest(out)]
+    assert lines[: network.num_classes] == [("classes", unit, "vivid") for unit in range(network.num_classes)]
+    assert lines[network.num_classes :] == [("appearance/conv1_1", unit, "fast") for unit in range(4)]
+
+
 BAD = {
     "an unknown model": ({"--model": "vgg16-imagnet"}, "nearest: vgg16-imagenet"),
     "a file that is not there": ({"--model": "nowhere.safetensors"}, "existing .safetensors file"),
