@@ -15,11 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from stjax import figures, zoo
+from stjax import figures, weight_commands, zoo
 from stjax.ascent import recipes
 from stjax.ascent.regularizers import KAPPA
 from stjax.atlas import plan, results
@@ -41,16 +40,20 @@ ModelOption = Annotated[str, typer.Option("--model", "-m", help="A name from `st
 PRECISIONS = {"float32": None, "bfloat16": jnp.bfloat16}
 
 
+for command in (weight_commands.convert, weight_commands.inspect, weight_commands.download):
+    app.command()(command)
+
+
 @app.command()
-def models() -> None:
+def models(
+    model: Annotated[str | None, typer.Argument(help="One name, or a .safetensors file; all if not given.")] = None,
+) -> None:
     """List the networks by name, and say what is trained on what."""
-    for entry in zoo.ENTRIES.values():
-        table = Table(title=escape(f"{entry.name}: {entry.summary}"), title_justify="left")
-        for heading in ("part", "state", "origin"):
-            table.add_column(heading)
-        for part in entry.parts:
-            table.add_row(part.layers, "trained" if part.trained else "not trained", part.origin)
-        Console().print(table)
+    if model is not None and model not in zoo.ENTRIES:
+        weight_commands.show_parts(zoo.load(model))
+        return
+    for entry in [zoo.ENTRIES[model]] if model else zoo.ENTRIES.values():
+        weight_commands.print_parts(f"{entry.name}: {entry.summary}", entry.parts)
 
 
 @app.command()
