@@ -135,6 +135,10 @@ def _module(
     motion = shapes.get("motion")
     if towers is None:
         towers = 2 if motion and motion.classes else 1
+    if towers == 2 and not (motion and motion.classes):
+        raise UsageError(
+            "two towers need a motion stream with a classifier of its own: there is none; nearest: --towers 1"
+        )
     if "appearance" in shapes and motion:
         compared = ("widths", "classes", "dense", "side") if towers == 2 else ("widths",)
         differ = [what for what in compared if getattr(first, what) != getattr(motion, what)]
@@ -144,10 +148,6 @@ def _module(
             raise UsageError(
                 f"both streams must be of one shape: {first.file} and {motion.file} differ in {listed}{hint}"
             )
-    if towers == 2 and not (motion and motion.classes):
-        raise UsageError(
-            "two towers need a motion stream with a classifier of its own: there is none; nearest: --towers 1"
-        )
     if own is not None:
         form: Fusion = "conv3d" if own.translation.fusion["kernel"].ndim == 5 else "conv2d"
         if fusion not in (None, form):

@@ -18,6 +18,7 @@ import safetensors.numpy
 
 from stjax.errors import UsageError
 
+CHILD = Path(__file__).with_name("hdf5_child.py")
 SECONDS = 8.0
 BYTES_PER_SECOND = 20e6
 """A reader slower than this is taken to hang; the slowest disk and gzip manage more."""
@@ -33,11 +34,10 @@ def read(path: Path) -> Any:
         raise UsageError(
             "HDF5 files (.h5, .mat 7.3) are read by h5py, which is not installed: pip install 'stjax[convert]'"
         )
-    child = Path(__file__).with_name("hdf5_child.py")
     patience = SECONDS + path.stat().st_size / BYTES_PER_SECOND
     with tempfile.TemporaryDirectory(prefix="stjax-") as folder:
         # -I: neither the working folder nor the environment can put another h5py in its place.
-        command = [sys.executable, "-I", str(child), str(path.resolve()), folder]
+        command = [sys.executable, "-I", str(CHILD), str(path.resolve()), folder]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=patience, check=False)
         except subprocess.TimeoutExpired:
@@ -46,9 +46,13 @@ def read(path: Path) -> Any:
             said = done.stderr.strip().splitlines()
             reason = said[-1] if said else f"the HDF5 library ended with code {done.returncode}"
             raise UsageError(f"an HDF5 file must be whole: {reason}")
-        tree = json.loads((Path(folder) / "tree.json").read_text())
-        arrays = safetensors.numpy.load_file(Path(folder) / "arrays.safetensors")
-    return _filled(tree, arrays)
+        return load(Path(folder))
+
+
+def load(folder: Path) -> Any:
+    """The tree that a child left in a folder."""
+    tree = json.loads((folder / "tree.json").read_text())
+    return _filled(tree, safetensors.numpy.load_file(folder / "arrays.safetensors"))
 
 
 def _filled(tree: Any, arrays: dict[str, Any]) -> Any:

@@ -47,7 +47,7 @@ class Reader:
         if not isinstance(node, h5py.Group):
             return None
         found: dict[str, Any] = {}
-        for name in node:
+        for name in map(str, node):
             if name == "#refs#" or (depth == 0 and self._matlab() and name not in ROOTS):
                 continue
             if isinstance(node.get(name, getlink=True), h5py.ExternalLink):

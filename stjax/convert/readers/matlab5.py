@@ -58,7 +58,7 @@ class _Elements:
         kind, content = self.next()
         if kind not in STORED:
             raise ValueError(f"numbers of type {kind}")
-        return np.frombuffer(content, np.dtype(STORED[kind]).newbyteorder(self.order))
+        return np.frombuffer(content, self.order + STORED[kind])
 
 
 def variables(data: memoryview, wanted: Callable[[str], bool]) -> dict[str, Any]:

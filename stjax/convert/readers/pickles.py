@@ -41,7 +41,10 @@ class Source:
 
 
 # The one in Python, not that in C: the latter allocates what an index in the file asks for, up to 64 GiB.
-class Restricted(pickle._Unpickler):  # type: ignore[name-defined]
+_Unpickler: Any = pickle._Unpickler
+
+
+class Restricted(_Unpickler):
     """An unpickler that can build what its table lists and nothing else.
 
     Args:
@@ -80,7 +83,7 @@ class Restricted(pickle._Unpickler):  # type: ignore[name-defined]
             raise UsageError(f"a pickle may hold {self._may} only: this one changes something else; not loaded")
         super().load_build()
 
-    dispatch = pickle._Unpickler.dispatch | {pickle.BUILD[0]: load_build}
+    dispatch = _Unpickler.dispatch | {pickle.BUILD[0]: load_build}
 
 
 class _Dtype:
