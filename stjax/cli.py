@@ -23,7 +23,7 @@ from stjax.ascent import recipes
 from stjax.ascent.regularizers import KAPPA
 from stjax.atlas import plan, results
 from stjax.atlas import run as atlas
-from stjax.convert.store import Model
+from stjax.convert.store import Model, count
 from stjax.errors import UsageError, nearest
 from stjax.networks.geometry import View, receptive_field, view
 from stjax.types import STREAMS
@@ -50,7 +50,8 @@ def models(
 ) -> None:
     """List the networks by name, and say what is trained on what."""
     if model is not None and model not in zoo.ENTRIES:
-        weight_commands.show_parts(zoo.load(model))
+        network = zoo.load(model)
+        weight_commands.print_parts(f"{network.name}: {count(network.params):,} parameters", network.parts)
         return
     for entry in [zoo.ENTRIES[model]] if model else zoo.ENTRIES.values():
         weight_commands.print_parts(f"{entry.name}: {entry.summary}", entry.parts)

@@ -78,6 +78,7 @@ def convert(
     model, doubts = assemble(read, fusion=form, samples=samples, towers=towers, name=out.stem)
     for doubt in doubts:
         console.print(f"warning: {doubt}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+    parts, size = model.parts, store.count(model.params)
     try:
         store.save(out, model, how)
         if calibrating:
@@ -86,7 +87,7 @@ def convert(
             store.save(out, calibrate.calibrated(store.load(out)), how)
     except OSError as error:
         raise UsageError(f"the file to write must be writable: {out}: {error.strerror}") from None
-    show_parts(store.load(out))
+    print_parts(f"{out.stem}: {size:,} parameters", parts)
     Console().print(f"wrote {out}; next: stjax visualize conv5_3 --model {out}", highlight=False, soft_wrap=True)
 
 
@@ -137,11 +138,6 @@ def download(
     Console().print(
         f"next: stjax convert {path} --out weights/{release.name}.safetensors", highlight=False, soft_wrap=True
     )
-
-
-def show_parts(model: store.Model) -> None:
-    """What of a network is trained on what."""
-    print_parts(f"{model.name}: {store.count(model.params):,} parameters", model.parts)
 
 
 def print_parts(title: str, parts: tuple[store.Part, ...]) -> None:

@@ -2,8 +2,8 @@
 
     python hdf5_forks.py FOLDER SECONDS
 
-FOLDER holds files 0, 1, 2, ...; of file 7, the child's output goes into the folder out-7. Prints the exit codes as JSON;
-minus the signal's number for one that crashed, "hung" for one that took longer than SECONDS.
+FOLDER holds files 0, 1, 2, ...; of file 7, the child's output goes into the folder out-7. Prints the exit codes as
+JSON; minus the signal's number for one that crashed, "hung" for one that took longer than SECONDS.
 """
 
 from __future__ import annotations

@@ -65,9 +65,9 @@ def fetch(
             if _size(part) == before and (attempt or not before):
                 raise _silent(release, folder, _reason(error)) from None
         if whole:
+            _validator(part).unlink(missing_ok=True)
             _verify(release, part)
             os.replace(part, target)
-            _validator(part).unlink(missing_ok=True)
             return target
     raise _silent(release, folder, f"the connection broke {TRIES} times, {_size(part):,} bytes are kept")
 

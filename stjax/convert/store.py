@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -189,11 +189,33 @@ def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     Raises:
       UsageError: the file is absent, truncated or something else.
     """
+    return dict(_tensors(path)), _metadata(path)
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    """What a file says of itself; opening it checks its header, and every tensor's place in the file."""
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+            return file.metadata() or {}
     except (OSError, safetensors.SafetensorError) as error:
         raise UsageError(f"a weights file must be a whole safetensors file: {path}: {error}") from None
+
+
+def _tensors(path: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """One array after another. The safetensors package maps the file, which then counts as memory beside them."""
+    _metadata(path)
+    types = {name: dtype for dtype, name in TYPES.items()}
+    with open(path, "rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header.pop("__metadata__", None)
+        for name, tensor in header.items():
+            if tensor["dtype"] not in types:
+                known = ", ".join(types)
+                raise UsageError(f"a weights file must hold {known}: {path}: {name} is {tensor['dtype']}")
+            file.seek(8 + size + tensor["data_offsets"][0])
+            flat = np.fromfile(file, types[tensor["dtype"]], math.prod(tensor["shape"]))
+            yield name, flat.reshape(tensor["shape"])
 
 
 def load(path: Path) -> Model:
@@ -202,7 +224,7 @@ def load(path: Path) -> Model:
     Raises:
       UsageError: the file is not one of ours, is damaged, or does not fit its own metadata.
     """
-    tensors, metadata = read_tensors(path)
+    metadata = _metadata(path)
     try:
         described = json.loads(metadata["stjax"])
         if described["format"] != FORMAT:
@@ -214,14 +236,14 @@ def load(path: Path) -> Model:
         classes, provenance = tuple(described["class_names"]), described["statistics"]
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise UsageError(f"a weights file must carry stjax metadata: {path} does not ({error!r})") from None
-    groups = unflatten({name: np.asarray(a, np.float32) for name, a in tensors.items()})
+    groups = unflatten({name: jnp.asarray(array, jnp.float32) for name, array in _tensors(path)})
     params = groups.get("params", {})
     check(params, module, str(path))
     return Model(
         name=path.stem,
         module=module,
-        params=jax.tree.map(jnp.asarray, params),
-        statistics=Statistics(flatten(groups.get("ahat", {})), provenance),
+        params=params,
+        statistics=Statistics(jax.tree.map(np.asarray, flatten(groups.get("ahat", {}))), provenance),
         preprocessing=preprocessing,
         parts=parts,
         class_names=classes,
