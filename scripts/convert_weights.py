@@ -8,10 +8,9 @@
 
 from __future__ import annotations
 
+import runpy
 import sys
-
-from stjax import cli
 
 if __name__ == "__main__":
     sys.argv.insert(1, "convert")
-    cli.main()
+    runpy.run_module("stjax", run_name="__main__")

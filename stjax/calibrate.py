@@ -14,8 +14,7 @@ from stjax.training import generated
 from stjax.types import Clip
 from stjax.video.statistics import divisors, record
 
-BATCH = 4
-CLIPS = 12
+CLIPS = 8
 
 
 def calibrated(model: Model, count: int = CLIPS) -> Model:
@@ -26,7 +25,7 @@ def calibrated(model: Model, count: int = CLIPS) -> Model:
 
     Args:
       model: of any width and input size; statistics it has are replaced.
-      count: clips, a multiple of 4.
+      count: clips, of classes spread over all 24.
     Returns:
       A model whose statistics lack the layers of which no unit fires.
     """
@@ -46,8 +45,10 @@ def _clips(model: Model, count: int) -> Iterator[Clip]:
     r, g, b = (theirs - own for theirs, own in zip(generated.PREPROCESSING.mean, model.preprocessing.mean, strict=True))
     shift = jnp.asarray([r, g, b], jnp.float32)
     field = jnp.arange(module.fields) % generated.FIELDS
-    for first in range(0, count, BATCH):
-        made = generated.examples(jax.random.key(0), first, BATCH, side=module.input_size).clip
+    # One at a time: a batch is no faster on a CPU, and its activations would be the largest thing in memory.
+    for number in range(count):
+        first = number * len(generated.CLASSES) // count
+        made = generated.examples(jax.random.key(0), first, 1, side=module.input_size).clip
         appearance = made.appearance + jnp.broadcast_to(shift, made.appearance.shape)
         motion = made.motion[:, :, field] + (FLOW_MEAN - model.preprocessing.flow_mean)
         streams = {"appearance": appearance, "motion": motion}

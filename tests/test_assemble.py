@@ -222,7 +222,7 @@ def test_a_lone_motion_stream_stands_alone(tmp_path, folder):
     assert model.module.inputs == ("motion",)
     assert model.module.layers == tuple(f"motion/{layer}" for layer in (*CONVOLUTIONS, *HEAD))
     store.save(tmp_path / "motion.safetensors", model)
-    loaded = calibrate.calibrated(zoo.load(tmp_path / "motion.safetensors"), count=4)
+    loaded = calibrate.calibrated(zoo.load(tmp_path / "motion.safetensors"), count=2)
     assert set(loaded.statistics.ahat) <= set(loaded.module.layers)
     assert len(loaded.statistics.ahat) > 10
     shown = view(loaded.module, "motion/conv3_1")

@@ -209,7 +209,8 @@ def _tensors(path: Path) -> Iterator[tuple[str, np.ndarray]]:
         size = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(size))
         header.pop("__metadata__", None)
-        for name, tensor in header.items():
+        # The largest first: whoever copies each as it comes then never holds all of them and one of the large twice.
+        for name, tensor in sorted(header.items(), key=lambda item: -math.prod(item[1]["shape"])):
             if tensor["dtype"] not in types:
                 known = ", ".join(types)
                 raise UsageError(f"a weights file must hold {known}: {path}: {name} is {tensor['dtype']}")
