@@ -84,6 +84,8 @@ def load(name_or_file: str | Path) -> Model:
     path = Path(name_or_file)
     if path.suffix == ".safetensors" and path.is_file():
         return store.load(path)
+    if path.is_file():
+        raise UsageError(f"a weights file must be a .safetensors file: {name} is not; nearest: stjax convert {name}")
     if path.suffix or len(path.parts) > 1:
         raise UsageError(f"a weights file must be an existing .safetensors file: {name} is not")
     known = nearest(name, ENTRIES)

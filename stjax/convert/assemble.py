@@ -136,24 +136,20 @@ def _module(
     if towers is None:
         towers = 2 if motion and motion.classes else 1
     if towers == 2 and not (motion and motion.classes):
-        raise UsageError(
-            "two towers need a motion stream with a classifier of its own: there is none; nearest: --towers 1"
-        )
+        raise UsageError("two towers need a motion stream with its own classifier: there is none; nearest: --towers 1")
     if "appearance" in shapes and motion:
         compared = ("widths", "classes", "dense", "side") if towers == 2 else ("widths",)
         differ = [what for what in compared if getattr(first, what) != getattr(motion, what)]
         if differ:
             listed = ", ".join(f"{what} {getattr(first, what)} and {getattr(motion, what)}" for what in differ)
             hint = "; --towers 1 leaves out the motion stream's own classifier" if "widths" not in differ else ""
-            raise UsageError(
-                f"both streams must be of one shape: {first.file} and {motion.file} differ in {listed}{hint}"
-            )
+            names = f"{first.file} and {motion.file}"
+            raise UsageError(f"both streams must be of one shape: {names} differ in {listed}{hint}")
     if own is not None:
         form: Fusion = "conv3d" if own.translation.fusion["kernel"].ndim == 5 else "conv2d"
         if fusion not in (None, form):
-            raise UsageError(
-                f"the form of fusion must be that of its weights: {own.source.file} holds {form}, not {fusion}"
-            )
+            held = f"{own.source.file} holds {form}, not {fusion}"
+            raise UsageError(f"the form of fusion must be that of its weights: {held}")
         fusion = form
     fusion = fusion or "conv2d"
     return TwoStream(
@@ -188,14 +184,9 @@ def _fused(
         parts.append(Part(f"motion/{layers}", True, _origin(other)))
     else:
         towers["motion"] = cross_modality(towers["appearance"], 2 * module.fields)
-        parts += [
-            Part(
-                "motion/conv1_1",
-                False,
-                f"initialised: mean of appearance/conv1_1 over rgb, for each of {2 * module.fields} channels",
-            ),
-            Part("motion/conv1_2..conv5_3", False, "copied from appearance: trained on images, never on motion"),
-        ]
+        start = f"initialised: mean of appearance/conv1_1 over rgb, for each of {2 * module.fields} channels"
+        copied = "copied from appearance: trained on images, never on motion"
+        parts += [Part("motion/conv1_1", False, start), Part("motion/conv1_2..conv5_3", False, copied)]
     if own is not None:
         layer = {FUSION: own.translation.fusion}
         parts.append(Part(FUSION, True, _origin(own)))
@@ -207,12 +198,8 @@ def _fused(
     head = _only(appearance.tower, HEAD)
     if head:
         trained = own is not None and appearance.fused
-        words = (
-            _origin(file)
-            if trained
-            else "copied from the appearance stream, which was trained on its own, not on fused features"
-        )
-        parts.append(Part(", ".join(HEAD), trained, words))
+        alone = "copied from the appearance stream, which was trained on its own, not on fused features"
+        parts.append(Part(", ".join(HEAD), trained, _origin(file) if trained else alone))
     return towers | layer | head, parts
 
 
