@@ -37,7 +37,7 @@ from stjax.figures import animate, color
 from stjax.training import generated, truth
 from stjax.training.evaluation import predict
 
-MODELS = "embedded"
+MODELS = "embedded,embedded-seed1,embedded-seed2"
 LAYERS = "motion/conv1_2,motion/conv2_2,motion/conv3_2,motion/conv4_2,conv4_fusion,fc5,classes"
 HELD_OUT = 2**31 - 1
 """Seed of the clips that no network is trained on, the same as in scripts/train_embedded.py."""
@@ -212,6 +212,11 @@ def tables(measured: Mapping[str, Any]) -> list[Table]:
     ]
     return [
         (
+            f"Optima of {len(generated.CLASSES)} classes at chi {', '.join(f'{c:g}' for c in chi)}",
+            ["network", "recipe", "steps", "seconds"],
+            [[n, measured["recipe"], str(measured["steps"]), f"{s:.0f}"] for n, s in measured["seconds"].items()],
+        ),
+        (
             f"The filter on {measured['clips']} held-out clips",
             ["clips", "right"],
             [[k, percent(v)] for k, v in filtered.items()],
@@ -252,7 +257,7 @@ def markdown(parts: Sequence[Table]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", default=MODELS, help="files or names; the first is looked into, all judge")
-    parser.add_argument("--recipe", default="fast", help=f"one of: {', '.join(recipes.RECIPES)}")
+    parser.add_argument("--recipe", help=f"one of: {', '.join(recipes.RECIPES)} (default: what suits each layer)")
     parser.add_argument("--steps", type=int, help="instead of the recipe's own")
     parser.add_argument("--chi", default="10,5,1,0", help="falling")
     parser.add_argument("--layers", default=LAYERS, help="of the first network, for slowness and depth")
@@ -261,8 +266,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("truth"))
     options = parser.parse_args()
-    recipe = recipes.named(options.recipe)
-    recipe = recipe if options.steps is None else dataclasses.replace(recipe, steps=options.steps)
+
+    def recipe(layer: str) -> stjax.Recipe:
+        chosen = recipes.named(options.recipe) if options.recipe else recipes.suited(layer)
+        return chosen if options.steps is None else dataclasses.replace(chosen, steps=options.steps)
+
     chi = [float(c) for c in options.chi.split(",")]
     networks = {Path(name).stem: stjax.load(name) for name in options.models.split(",")}
     for name, network in networks.items():
@@ -274,21 +282,22 @@ def main() -> None:
 
     with Progress() as bar:
         task = bar.add_task("filter", total=1 + len(networks) + len(layers))
-        measured: dict[str, Any] = {"recipe": recipe.name, "steps": recipe.steps, "chi": chi, "clips": options.clips}
+        how = recipe("classes")
+        measured: dict[str, Any] = {"recipe": how.name, "steps": how.steps, "chi": chi, "clips": options.clips}
         measured |= {"filter": try_out(options.clips), "motion": {}, "seconds": {}, "depth": {}}
         clips, by_layer = {}, {}
         for name, network in networks.items():
             bar.update(task, advance=1, description=name)
-            clips[name], summary, taken = optima(network, "classes", recipe, classes, chi, options.seed)
+            clips[name], summary, taken = optima(network, "classes", how, classes, chi, options.seed)
             measured["motion"][name], measured["seconds"][name] = motion(clips[name]), taken
             if network is first:
                 by_layer["classes"] = clips[name], summary.dead
-                store(options.out, network, recipe, clips[name], summary, chi)
+                store(options.out, network, how, clips[name], summary, chi)
         measured["transfer"] = transfer(clips, networks)
         for layer in layers:
             bar.update(task, advance=1, description=layer)
             known = num_units(stjax.view(first.module, layer), first.params)
-            clip, summary, _ = optima(first, layer, recipe, range(min(options.units, known)), chi, options.seed)
+            clip, summary, _ = optima(first, layer, recipe(layer), range(min(options.units, known)), chi, options.seed)
             by_layer[layer] = clip, summary.dead
         order = [*layers, "classes"]
         measured["depth"] = {layer: depth(*by_layer[layer]) for layer in order}

@@ -36,6 +36,7 @@ CANDIDATES = {
     "adam 10": Recipe(steps=100, optimizer=Adam(rate=10.0)),
     "adam 20, fading": Recipe(steps=60, optimizer=Adam(rate=20.0, final=0.05)),
     "fast without smoothing": dataclasses.replace(FAST, optimizer=Sobolev(reach=0.0)),
+    "fast with jitter": dataclasses.replace(FAST, jitters=True),
     "fast from PAPER's start": dataclasses.replace(FAST, start=PAPER.start),
 }
 

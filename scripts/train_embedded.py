@@ -47,6 +47,11 @@ AUXILIARY = (
     Head("appearance/conv4_2", "shape", len(generated.SHAPES)),
     Head("motion/conv4_2", "motion", len(generated.MOTIONS)),
 )
+ADVERSARY = (200.0, 80.0)
+"""A shape adds 3500 to the picture (100 grey levels over 400 px, three channels) and 400 to the flow for each pixel per
+frame (6.4 grey levels over 400 px, ten fields). With (300, 80) 1500 steps end at 98.5 %, discs and squares confused."""
+PERTURBED = 2**30
+"""Folded into a clip's key for its perturbation: none of the numbers that the clip itself folds in."""
 HELD_OUT = 2**31 - 1
 """Seed of the clips that no network is trained on."""
 
@@ -57,7 +62,7 @@ def batch(key: jax.Array, first: Any, perturbed: bool) -> Labelled:
     clip, truth = generated.examples(key, first, BATCH)
     if perturbed:
         numbers = first + jax.numpy.arange(BATCH)
-        keys = jax.vmap(lambda n: jax.random.fold_in(jax.random.fold_in(key, n), 1))(numbers)
+        keys = jax.vmap(lambda n: jax.random.fold_in(jax.random.fold_in(key, n), PERTURBED))(numbers)
         clip = jax.vmap(generated.perturb)(keys, clip)
     return Labelled(clip, {"class": truth.label, "shape": truth.shape, "motion": truth.motion})
 
@@ -128,8 +133,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="the .safetensors file to write")
     parser.add_argument("--seed", type=int, default=0, help="of parameters and training clips (default 0)")
-    parser.add_argument("--steps", type=int, default=1500, help=f"batches of {BATCH} clips (default 1500)")
-    parser.add_argument("--held-out", type=int, default=4800, help="clips to evaluate on (default 4800)")
+    parser.add_argument("--steps", type=int, default=2000, help=f"batches of {BATCH} clips (default 2000)")
+    parser.add_argument("--held-out", type=int, default=5600, help="clips to evaluate on (default 5600)")
     parser.add_argument("--folder", type=Path, help="of the checkpoint (default: in the system's temporary folder)")
     args = parser.parse_args()
     folder = args.folder or Path(tempfile.gettempdir()) / f"stjax-{args.out.stem}"
@@ -141,7 +146,7 @@ def main() -> None:
     checkpoint.prepare(args.out.parent)
 
     form = Normalised(network=NETWORK)
-    settings = Settings(steps=args.steps, auxiliary=AUXILIARY, seed=args.seed)
+    settings = Settings(steps=args.steps, auxiliary=AUXILIARY, adversary=ADVERSARY, seed=args.seed)
     data = {"clips": "stjax.training.generated, perturbed", "seed": args.seed, "batch": BATCH}
     console = Console()
     clips = partial(training_clips, args.seed)

@@ -25,7 +25,7 @@ def calibrated(model: Model, count: int = CLIPS) -> Model:
 
     Args:
       model: of any width and input size; statistics it has are replaced.
-      count: clips, of classes spread over all 24.
+      count: clips, of classes spread over all of them.
     Returns:
       A model whose statistics lack the layers of which no unit fires.
     """

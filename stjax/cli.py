@@ -68,7 +68,7 @@ def layers(model: ModelOption = zoo.DEFAULT) -> None:
     for layer in network.module.layers:
         shown = view(network.module, layer)
         field = receptive_field(network.module, layer)
-        margin = recipes.FAST.aim(layer, shown.stride).margin
+        margin = recipes.PAPER.aim(layer, shown.stride).margin
         evaluated = "its cone" if shown.window == field.side else "the whole input"
         units = plan.num_units(shown, network.params)
         table.add_row(layer, *map(str, (units, field.side, field.stride, shown.window + margin)), evaluated)
@@ -79,10 +79,10 @@ def layers(model: ModelOption = zoo.DEFAULT) -> None:
 def visualize(
     layer: Annotated[str, typer.Argument(help="E.g. conv3_3 (both streams), motion/conv4_3, conv5_fusion, classes.")],
     model: ModelOption = zoo.DEFAULT,
-    units: Annotated[str, typer.Option(help="A range 0:9 (9 excluded), a list 3,7, or all.")] = "0:9",
+    units: Annotated[str | None, typer.Option(help="0:9 (9 excluded), 3,7, or all; else 0:9, of classes all.")] = None,
     chi: Annotated[str, typer.Option(help="Slownesses of motion; 0 leaves speed free.")] = "10,5,1,0",
     kappa: Annotated[float, typer.Option(help="Weight of the spatial smoothness.")] = KAPPA,
-    recipe: Annotated[str, typer.Option(help=f"One of: {', '.join(recipes.RECIPES)}.")] = recipes.FAST.name,
+    recipe: Annotated[str | None, typer.Option(help=f"One of {', '.join(recipes.RECIPES)}; else what suits.")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of ascent; the recipe's own number if not given.")] = None,
     seed: Annotated[int, typer.Option(help="Of the noise that runs start from, and of their jitter.")] = 0,
     chunk: Annotated[int | None, typer.Option(help="Units stepped together, if not chosen for you.")] = None,
@@ -90,10 +90,11 @@ def visualize(
     out: Annotated[Path, typer.Option(help="Folder for arrays, pictures and index.html.")] = Path("atlas"),
 ) -> None:
     """Find the input that excites each unit of a layer most, and draw it."""
-    how = recipes.named(recipe)
+    how = recipes.named(recipe) if recipe else recipes.suited(layer)
     how = how if steps is None else dataclasses.replace(how, steps=steps)
     network = zoo.load(model)
     rounding = _choice("precision", precision, PRECISIONS)
+    units = units or ("all" if layer.endswith("classes") else "0:9")
     tasks = [_task(network, view(network.module, name), units, chi) for name in _layers(network, layer)]
     for shown, asked, ahat in tasks:
         atlas.check(shown, asked, ahat=ahat, kappa=kappa, chunk=chunk)

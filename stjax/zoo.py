@@ -46,10 +46,15 @@ VGG16_IMAGENET = Entry(
 EMBEDDED = Entry(
     "embedded",
     "slim two-stream network of 64 px inputs, ships with stjax: nothing to install or download",
-    (Part("all layers", True, "24 classes of generated clips with known motion, e.g. `star spinning left`"),),
+    (Part("all layers", True, "28 classes of generated clips with known motion, e.g. `star spinning left`"),),
 )
 
-ENTRIES = {entry.name: entry for entry in (EMBEDDED, VGG16_IMAGENET)}
+OTHER_STARTS = tuple(
+    Entry(f"embedded-seed{seed}", "the embedded network, trained from another start", EMBEDDED.parts) for seed in (1, 2)
+)
+"""What one network shows another should recognise: see scripts/check_truth.py."""
+
+ENTRIES = {entry.name: entry for entry in (EMBEDDED, *OTHER_STARTS, VGG16_IMAGENET)}
 DEFAULT = EMBEDDED.name
 
 
@@ -77,10 +82,10 @@ def load(name_or_file: str | Path) -> Model:
       UsageError: no such name or file, a missing extra, a file with another checksum, values not finite.
     """
     name = str(name_or_file)
-    if name == EMBEDDED.name:
-        return store.load(shipped("embedded.safetensors"))
     if name == VGG16_IMAGENET.name:
         return _vgg16_imagenet()
+    if name in ENTRIES:
+        return store.load(shipped(f"{name}.safetensors"))
     path = Path(name_or_file)
     if path.suffix == ".safetensors" and path.is_file():
         return store.load(path)

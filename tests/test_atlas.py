@@ -171,6 +171,9 @@ def test_what_is_told_is_of_the_stored_array(network, params, ahat, reference, l
         (7, 1, 1, [1] * 7),
         (100, 32, 25, [25] * 4),
         (5, 3, 3, [3, 2]),
+        (90, 12, 10, [10] * 9),
+        (80, 12, 10, [10] * 8),
+        (97, 10, 7, [7] * 13 + [6]),
     ],
 )
 def test_chunks_pad_least(jobs, limit, size, lengths):
@@ -179,7 +182,9 @@ def test_chunks_pad_least(jobs, limit, size, lengths):
     assert (got, [len(part) for part in parts]) == (size, lengths)
     assert [job for part in parts for job in part] == asked
     assert got <= limit
-    assert got * len(parts) - jobs < len(parts)
+    # As few places stay empty as with the fewest equal chunks, or fewer.
+    fewest = -(-jobs // limit)
+    assert got * len(parts) <= fewest * -(-jobs // fewest)
 
 
 def test_progress_counts_every_step_once_and_ends_at_the_total(fused, params, ahat):

@@ -113,17 +113,18 @@ def test_the_gradient_at_rest_is_finite(alpha):
     assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradient))
 
 
-@pytest.mark.parametrize("bound", [1e-3, 40.0, 160.0])
+@pytest.mark.parametrize("bound", [1e-3, 40.0, 160.0, Clip(160.0, 40.0)])
 def test_projection_equals_a_loop(clip, bound):
     projected = project(on_device(clip), bound)
-    for before, after in zip(clip, projected, strict=True):
+    limits = bound if isinstance(bound, Clip) else (bound, bound)
+    for before, after, limit in zip(clip, projected, limits, strict=True):
         if before is None:
             assert after is None
             continue
         expected = before.astype(np.float64).reshape(-1, before.shape[-1])
         for i, vector in enumerate(expected):
             length = np.sqrt(sum(v * v for v in vector))
-            expected[i] = vector * min(1.0, bound / length)
+            expected[i] = vector * min(1.0, limit / length)
         np.testing.assert_allclose(after.reshape(expected.shape), expected, rtol=RTOL)
 
 

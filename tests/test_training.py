@@ -16,7 +16,7 @@ from stjax import Clip, UsageError
 from stjax.convert import store
 from stjax.training import checkpoint
 from stjax.training.evaluation import evaluate
-from stjax.training.fit import Head, Labelled, Settings, State, fit
+from stjax.training.fit import Head, Labelled, Settings, State, cross_entropy, fit, worsen
 from stjax.training.forms import Moments, Normalised, Plain
 
 NETWORK = slim(widths=((4,), (8,)), input_size=8, num_classes=4, dense=(8,))
@@ -57,6 +57,21 @@ def test_a_small_network_learns(trained):
 
 def test_a_run_follows_from_its_seed(trained):
     same(trained, fit(FORM, SETTINGS, clips))
+
+
+def test_a_worsened_batch_is_near_and_harder(trained):
+    settings = dataclasses.replace(SETTINGS, adversary=(200.0, 80.0))
+    one = batch(1000)
+    moved = worsen(FORM, settings, trained, one)
+    for before, after, length in zip(one.clip, moved, settings.adversary, strict=True):
+        distance = np.sqrt(np.square(np.asarray(after - before)).reshape(16, -1).sum(1))
+        assert distance.max() <= length * 1.001
+        assert len(np.unique(distance.round(3))) > 10
+    before, after = (
+        cross_entropy(FORM.train(trained.params, trained.moments, clip)[0], one.labels["class"])
+        for clip in (one.clip, moved)
+    )
+    assert after > 1.5 * before
 
 
 @pytest.mark.parametrize("died", [3, 17, 30])

@@ -22,7 +22,7 @@ from stjax.types import Clip, Scalar
 class Strengths(NamedTuple):
     """The traced weights of equation (1).
 
-    activation: 1e4 / (rho^2 ahat).
+    activation: balance / (rho^2 ahat).
     penalties: name of a regulariser -> its lambda.
     """
 

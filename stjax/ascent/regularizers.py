@@ -107,21 +107,22 @@ class TemporalVariation:
         return kappa * chi
 
 
-def project(clip: Clip, bound: float) -> Clip:
+def project(clip: Clip, bound: float | Clip) -> Clip:
     """The nearest clip with sqrt(sum_d x(i,j,k,d)^2) <= B everywhere: the infinite branch of equation (2).
 
     Args:
       clip: grey levels.
-      bound: B > 0.
+      bound: B > 0, for both streams or, as a Clip of two numbers, for each.
 
     >>> project(Clip(motion=jnp.asarray([[[[[[3.0, 4.0]]]]]])), 2.5).motion.round(4).ravel().tolist()
     [1.5, 2.0]
     """
-    # A millionth inside the ball: rounding must not carry a pixel out of it again.
-    inside = bound * (1.0 - 1e-6)
+    bounds = bound if isinstance(bound, Clip) else Clip(bound, bound)
 
-    def shorten(x: Array) -> Array:
+    def shorten(x: Array, limit: float) -> Array:
+        # A millionth inside the ball: rounding must not carry a pixel out of it again.
+        inside = limit * (1.0 - 1e-6)
         squared = jnp.sum(x * x, axis=-1, keepdims=True)
         return x * jnp.where(squared > inside**2, inside / jnp.sqrt(jnp.maximum(squared, inside**2)), 1.0)
 
-    return Clip(*(None if x is None else shorten(x) for x in clip))
+    return Clip(*(None if x is None else shorten(x, limit) for x, limit in zip(clip, bounds, strict=True)))

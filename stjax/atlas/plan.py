@@ -20,11 +20,12 @@ BUDGET = 1 << 30
 SHARE = 0.6
 """Share of an accelerator's memory that a chunk may take; the rest is for parameters and the compiler."""
 CACHE = 8 << 20
-"""Bytes of maps beyond which a larger chunk is slower on a CPU: conv3_3, 2 cores, chunks of 8, 16, 24, 34 units gave
-264, 213, 211, 192 unit-steps/s (medians of four rounds)."""
-FEWEST, MOST = 8, 512
-"""Bounds of a chunk that memory allows: below 8 units deep kernels are transformed for too few tiles (see
-`networks.convolution`), beyond 512 nothing is gained on any device."""
+"""Bytes of maps beyond which a larger chunk is slower on a CPU: conv3_3, 2 cores, chunks of 8, 12, 16, 24, 34 units
+gave 224, 237, 194, - and 264, -, 213, 211, 192 unit-steps/s in two runs (medians of four rounds)."""
+FEWEST, MOST = 12, 512
+"""Bounds of a chunk that memory allows: below 12 units deep kernels are transformed for too few tiles (see
+`networks.convolution`; conv4_3, 8, 10, 12, 16, 24 units: 27.7, 30.4, 31.2, 29.2, 31.1), beyond 512 nothing is gained
+on any device."""
 
 
 class Job(NamedTuple):
@@ -100,14 +101,16 @@ def chunk_limit(view: View, recipe: Recipe, params: Params) -> int:
 
 
 def chunks(asked: Sequence[Job], limit: int) -> tuple[int, list[list[Job]]]:
-    """Equal chunks of at most `limit` jobs: the size that pads least at the fewest chunks.
+    """Equal chunks of more than limit / 2 and at most `limit` jobs: of the sizes that pad least, the largest.
 
-    >>> size, parts = chunks([Job(u, None) for u in range(9)], 4)
+    A padded place costs what a unit does, so few of them keep the cost linear in the number of units.
+
+    >>> size, parts = chunks([Job(u, None) for u in range(15)], 6)
     >>> size, [len(part) for part in parts]
-    (3, [3, 3, 3])
+    (5, [5, 5, 5])
     """
-    number = math.ceil(len(asked) / limit)
-    size = math.ceil(len(asked) / number)
+    sizes = range(limit // 2 + 1, limit + 1) if len(asked) > limit else (len(asked),)
+    size = min(sizes, key=lambda n: (-len(asked) % n, -n))
     return size, [list(asked[i : i + size]) for i in range(0, len(asked), size)]
 
 

@@ -51,6 +51,7 @@ class Settings:
       weight_decay: of kernels; biases have none.
       smoothing: of labels, in 0..1.
       auxiliary, auxiliary_weight: further classifiers, and the weight of their summed loss.
+      adversary: largest Euclidean length of the change to (appearance, motion) that is trained against, grey levels.
       seed: of the parameters' start.
       every: steps between two checkpoints.
     """
@@ -62,6 +63,7 @@ class Settings:
     smoothing: float = 0.0
     auxiliary: tuple[Head, ...] = ()
     auxiliary_weight: float = 0.3
+    adversary: tuple[float, float] = (0.0, 0.0)
     seed: int = 0
     every: int = 200
 
@@ -117,12 +119,38 @@ def cross_entropy(scores: Array, labels: Array, smoothing: float = 0.0) -> Scala
     return optax.softmax_cross_entropy(scores, wanted).mean()
 
 
+def worsen(form: Form, settings: Settings, state: State, batch: Labelled) -> Clip:
+    """The batch's clips, each moved one step along the gradient of its own loss.
+
+        x <- x + u e g / |g|,   g = dL/dx,   u uniform in 0..1
+
+    for each stream, with e its length in `settings.adversary`, u drawn anew for each clip. What maximises a unit
+    of a network trained against this looks more like what the unit stands for.
+
+    Goodfellow, Shlens & Szegedy, ICLR 2015 (one step; here in L2); Santurkar et al., Image synthesis with a single
+    robust classifier, NeurIPS 2019.
+    """
+
+    def loss(clip: Clip) -> Scalar:
+        return cross_entropy(form.train(state.params, state.moments, clip)[0], batch.labels["class"])
+
+    key = jax.random.fold_in(jax.random.key(settings.seed), state.step)
+    strength = jax.random.uniform(key, batch.labels["class"].shape)
+
+    def moved(x: Array, g: Array, length: float) -> Array:
+        norm = jnp.sqrt(jnp.sum(g * g, axis=tuple(range(1, g.ndim)))) + jnp.finfo(g.dtype).tiny
+        return x + (length * strength / norm).reshape(-1, *(1,) * (g.ndim - 1)) * g
+
+    return Clip(*map(moved, batch.clip, jax.grad(loss)(batch.clip), settings.adversary))
+
+
 @partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
 def step(form: Form, settings: Settings, state: State, batch: Labelled) -> tuple[State, Info]:
     """One batch, one step. `state` is given up to it."""
+    clip = worsen(form, settings, state, batch) if any(settings.adversary) else batch.clip
 
     def objective(trained: Any) -> tuple[Scalar, tuple[Info, Any]]:
-        scores, activations, moments = form.train(trained["network"], state.moments, batch.clip)
+        scores, activations, moments = form.train(trained["network"], state.moments, clip)
         label = batch.labels["class"]
         loss = cross_entropy(scores, label, settings.smoothing)
         total = loss

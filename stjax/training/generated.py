@@ -68,13 +68,15 @@ MOTIONS = (
 """Spinning left: the top goes left, counter-clockwise."""
 
 _PAIRS = (
-    *((shape, motion) for motion in range(5) for shape in ("disc", "star")),
-    *((shape, motion) for motion in range(5, 8) for shape in ("square", "ring")),
+    *((shape, motion) for motion in range(4) for shape in ("disc", "star")),
+    *((shape, 4) for shape in SHAPES),
+    *((shape, motion) for motion in range(5, 7) for shape in ("square", "ring")),
+    *((shape, 7) for shape in SHAPES),
     *((shape, motion) for motion in range(8, 10) for shape in ("star", "square")),
     *((shape, motion) for motion in range(10, 12) for shape in ("disc", "ring")),
 )
 CLASSES = tuple(f"{shape} {MOTIONS[motion].name}" for shape, motion in _PAIRS)
-"""Each motion with two shapes, so that every class has a twin that differs in appearance alone."""
+"""Each motion with two shapes or all four, so that every class has a twin that differs in appearance alone."""
 
 SHAPE_OF = tuple(SHAPES.index(shape) for shape, _ in _PAIRS)
 MOTION_OF = tuple(motion for _, motion in _PAIRS)
@@ -256,7 +258,7 @@ def example(key: Array, label: Any, side: int = SIDE) -> Example:
 
 @partial(jax.jit, static_argnames=("count", "side"))
 def examples(key: Array, first: Any, count: int, side: int = SIDE) -> Example:
-    """The clips numbered first .. first + count - 1 of an endless series; clip i is of class i mod 24.
+    """The clips numbered first .. first + count - 1 of an endless series; clip i is of class i mod 28.
 
     A clip depends on its number, not on its batch-mates.
     """
