@@ -20,6 +20,7 @@ from stjax.convert.assemble import assemble
 from stjax.convert.releases import RELEASES, named
 from stjax.convert.tables import TABLES
 from stjax.errors import UsageError, nearest
+from stjax.files import replacing
 
 console = Console(stderr=True)
 
@@ -80,11 +81,12 @@ def convert(
         console.print(f"warning: {doubt}", style="yellow", highlight=False, markup=False, soft_wrap=True)
     parts, size = model.parts, store.count(model.params)
     try:
-        store.save(out, model, how)
-        if calibrating:
-            # From the file: the arrays of the sources, still views of them, make room first.
-            del read, model
-            store.save(out, calibrate.calibrated(store.load(out)), how)
+        with replacing(out) as whole:
+            store.save(whole, model, how)
+            if calibrating:
+                # From the file: the arrays of the sources, still views of them, make room first.
+                del read, model
+                store.save(whole, calibrate.calibrated(store.load(whole)), how)
     except OSError as error:
         raise UsageError(f"the file to write must be writable: {out}: {error.strerror}") from None
     print_parts(f"{out.stem}: {size:,} parameters", parts)

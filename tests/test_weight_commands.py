@@ -80,6 +80,17 @@ def test_doubts_are_printed_and_do_not_stop(tmp_path, capsys, monkeypatch):
     assert stderr.startswith("warning: appearance/conv1_1: filters are 1.")
 
 
+def test_weights_whose_activations_overflow_leave_no_file(tmp_path, capsys, monkeypatch):
+    made = tower()
+    for leaves in made.values():
+        leaves["kernel"] = leaves["kernel"] * 1e6
+    path = write("Caffe V2", made, tmp_path / "a.caffemodel")
+    code, _, stderr = within(capsys, monkeypatch, "convert", path, "--out", tmp_path / "a.safetensors")
+    assert code == 2
+    assert "activations must be finite" in stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["a.caffemodel"]
+
+
 BAD = {
     "no such file": (("nowhere.mat",), (), "must exist: nowhere.mat is not there"),
     "twice the same": (("image.mat", "image.mat"), (), "image.mat and image.mat both hold appearance"),
