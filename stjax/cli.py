@@ -14,15 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from stjax import show, zoo
+from stjax import show, weight_commands, zoo
 from stjax.ascent import recipes
 from stjax.ascent.regularizers import KAPPA
 from stjax.atlas import compiled, fill, hosts, plan, resume
 from stjax.atlas import run as atlas
-from stjax.convert.store import Model
+from stjax.convert.store import Model, count
 from stjax.errors import UsageError, nearest
 from stjax.networks.geometry import receptive_field, view
 from stjax.types import STREAMS
@@ -40,16 +39,21 @@ _ELSEWHERE = "host:port of process 0. Cloud TPU, Slurm and Open MPI tell it them
 PRECISIONS = {"float32": None, "bfloat16": jnp.bfloat16}
 
 
+for command in (weight_commands.convert, weight_commands.inspect, weight_commands.download):
+    app.command()(command)
+
+
 @app.command()
-def models() -> None:
+def models(
+    model: Annotated[str | None, typer.Argument(help="One name, or a .safetensors file; all if not given.")] = None,
+) -> None:
     """List the networks by name, and say what is trained on what."""
-    for entry in zoo.ENTRIES.values():
-        table = Table(title=escape(f"{entry.name}: {entry.summary}"), title_justify="left")
-        for heading in ("part", "state", "origin"):
-            table.add_column(heading)
-        for part in entry.parts:
-            table.add_row(part.layers, "trained" if part.trained else "not trained", part.origin)
-        Console().print(table)
+    if model is not None and model not in zoo.ENTRIES:
+        network = zoo.load(model)
+        weight_commands.print_parts(f"{network.name}: {count(network.params):,} parameters", network.parts)
+        return
+    for entry in [zoo.ENTRIES[model]] if model else zoo.ENTRIES.values():
+        weight_commands.print_parts(f"{entry.name}: {entry.summary}", entry.parts)
 
 
 @app.command()

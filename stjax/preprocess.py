@@ -18,6 +18,7 @@ VGG_MEAN = (123.68, 116.779, 103.939)
 TORCHVISION_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
 """The mean that torchvision's weights were trained with: (123.675, 116.28, 103.53)."""
 
+FLOW_MEAN = 128.0
 FLOW_BOUND = 20.0
 FLOW_SCALE = 255.0 / (2.0 * FLOW_BOUND)
 """Grey levels per pixel of displacement: 6.375."""
@@ -25,13 +26,15 @@ FLOW_SCALE = 255.0 / (2.0 * FLOW_BOUND)
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """What must be subtracted from a frame; flow is coded alike for every network.
+    """What must be subtracted from a frame and from 8-bit flow.
 
     Args:
       mean: RGB mean in grey levels, 0..255.
+      flow_mean: of flow in grey levels, 0..255; 128 for every published network but two-stream-pytorch's (127.5).
     """
 
     mean: tuple[float, float, float] = VGG_MEAN
+    flow_mean: float = FLOW_MEAN
 
     def frames(self, rgb: Any) -> Float[Array, "*batch height width rgb=3"]:
         """RGB frames 0..255 -> network units."""
@@ -44,13 +47,14 @@ class Preprocessing:
         return jnp.clip(x + jnp.broadcast_to(jnp.asarray(self.mean, jnp.float32), x.shape), 0.0, 255.0)
 
 
-def encode_flow(flow: Any) -> Float[Array, "*batch uv=2"]:
+def encode_flow(flow: Any, mean: float = FLOW_MEAN) -> Float[Array, "*batch uv=2"]:
     """Displacements in pixels -> network units, round(255 (v + 20) / 40) - 128 after clipping to +-20.
 
     Zero motion becomes round(127.5) - 128 = 0 (round half to even).
 
     Args:
       flow: (..., 2), u to the right and v downward, in pixels per frame.
+      mean: the `flow_mean` of the network's preprocessing.
     Returns:
       Float32 of the same shape, whole numbers in -128..127.
 
@@ -58,7 +62,7 @@ def encode_flow(flow: Any) -> Float[Array, "*batch uv=2"]:
     [[0.0, 6.0], [-128.0, 127.0]]
     """
     flow = jnp.clip(jnp.asarray(flow, jnp.float32), -FLOW_BOUND, FLOW_BOUND)
-    return jnp.round((flow + FLOW_BOUND) * FLOW_SCALE) - 128.0
+    return jnp.round((flow + FLOW_BOUND) * FLOW_SCALE) - mean
 
 
 def decode_flow(motion: Any) -> Float[Array, "*batch uv=2"]:

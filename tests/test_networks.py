@@ -16,7 +16,7 @@ import pytest
 from conftest import draw_clip, draw_params, slim
 
 from stjax import Clip, TwoStream, UsageError
-from stjax.convert.readers import flatten
+from stjax.convert.tree import flatten
 from stjax.networks.two_stream import fusion_start, interleave
 
 GOLDEN = Path(__file__).parent / "golden"

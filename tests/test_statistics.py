@@ -11,8 +11,8 @@ import jax
 import numpy as np
 import pytest
 
-from stjax.convert.readers import unflatten
 from stjax.convert.store import parameter_shapes, read_tensors
+from stjax.convert.tree import unflatten
 from stjax.errors import UsageError
 from stjax.networks.two_stream import TwoStream
 from stjax.types import Clip

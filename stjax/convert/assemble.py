@@ -1,40 +1,28 @@
-"""From the towers that files hold to one fusion network."""
+"""From the towers that files hold to one network: two streams and their fusion, or a motion stream on its own."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import datetime
+import importlib.metadata
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
-from stjax.convert.readers import unflatten
+from stjax.convert import doubts, store
+from stjax.convert.published import Published
+from stjax.convert.store import Model, Part, Statistics
+from stjax.convert.tables import CONVOLUTIONS, FUSION, HEAD
+from stjax.convert.translate import Stream
 from stjax.errors import UsageError
-from stjax.networks.two_stream import TwoStream, fusion_start
-from stjax.types import Params
+from stjax.networks.two_stream import Fusion, TwoStream, fusion_start
+from stjax.networks.vgg import VGG16
+from stjax.preprocess import FLOW_MEAN, VGG_MEAN, Preprocessing
+from stjax.types import STREAMS, Params
 
-
-def rename(arrays: Mapping[str, np.ndarray], table: Mapping[str, str], source: str) -> dict[str, Any]:
-    """Published names -> a tower's tree, listing every name that is missing.
-
-    Raises:
-      UsageError: a name of the table is absent.
-    """
-    missing = sorted(set(table) - set(arrays))
-    if missing:
-        raise UsageError(f"{source} must hold every name of its table: missing {', '.join(missing)}")
-    return unflatten({ours: jnp.asarray(arrays[published], jnp.float32) for published, ours in table.items()})
-
-
-def fold_std(tower: Params, std: tuple[float, float, float]) -> dict[str, Any]:
-    """A tower for inputs (RGB/255 - mean)/std -> the same function of grey levels RGB - 255 mean.
-
-    conv1_1's kernel is divided by 255 std, channel by channel. The bias stays, and so does the meaning of
-    zero padding, because the network's own mean is kept as its preprocessing.
-    """
-    first = tower["conv1_1"]
-    scale = 255.0 * jnp.asarray(std, jnp.float32).reshape(1, 1, -1, 1)
-    return {**tower, "conv1_1": {**first, "kernel": first["kernel"] / scale}}
+SAMPLES_3D = 5
+"""Temporal samples that the authors' 3-D fusion was trained with."""
 
 
 def cross_modality(tower: Params, channels: int) -> dict[str, Any]:
@@ -45,14 +33,196 @@ def cross_modality(tower: Params, channels: int) -> dict[str, Any]:
     """
     first = tower["conv1_1"]
     mean = first["kernel"].mean(axis=2, keepdims=True)
-    return {**tower, "conv1_1": {**first, "kernel": jnp.tile(mean, (1, 1, channels, 1))}}
+    return {**tower, "conv1_1": {**first, "kernel": np.tile(mean, (1, 1, channels, 1))}}
+
+
+def fusion_layer(module: TwoStream) -> dict[str, Any]:
+    """The fusion layer as the authors start it, under its name; nothing for a sum."""
+    if module.fusion == "sum":
+        return {}
+    width = module.widths[-1][-1]
+    shape = (2 * width, width) if module.fusion == "conv2d" else (3, 3, 3, 2 * width, width)
+    return {module.fusion_name: {"kernel": fusion_start(None, shape), "bias": jnp.zeros(width)}}
 
 
 def from_image_network(tower: Params, module: TwoStream) -> dict[str, Any]:
     """The two-stream network as the authors start theirs: both towers and the fusion from one image tower."""
-    params = {"appearance": dict(tower), "motion": cross_modality(tower, 2 * module.fields)}
-    if module.fusion == "sum":
-        return params
-    width = module.widths[-1][-1]
-    shape = (2 * width, width) if module.fusion == "conv2d" else (3, 3, 3, 2 * width, width)
-    return params | {module.fusion_name: {"kernel": fusion_start(jnp.zeros(()), shape), "bias": jnp.zeros(width)}}
+    motion = cross_modality(tower, 2 * module.fields)
+    return {"appearance": dict(tower), "motion": motion} | fusion_layer(module)
+
+
+def assemble(
+    files: Sequence[Published],
+    *,
+    fusion: Fusion | None = None,
+    samples: int | None = None,
+    towers: int | None = None,
+    name: str = "converted",
+) -> tuple[Model, list[str]]:
+    """One network from one or two published files.
+
+    An appearance and a motion stream meet in a fusion layer: the file's own, or one initialised as the authors start
+    theirs. An appearance stream alone gets the cross-modality start as motion tower. A motion stream alone stays alone.
+
+    Args:
+      files: one stream each, or one file with both.
+      fusion: "conv2d", "conv3d" or "sum"; the file's own form, else 2-D, if None.
+      samples: temporal samples of a clip; 5 for 3-D fusion, else 1, if None.
+      towers: 2 keeps the motion stream's own classifier; whether there is one decides if None.
+      name: of the model.
+    Returns:
+      The model, without statistics, its arrays still views of the files; and doubts, one line each.
+    Raises:
+      UsageError: streams that do not belong together, or parameters that do not fit.
+    """
+    streams: dict[str, tuple[Stream, Published]] = {}
+    for file in files:
+        for stream in file.translation.streams:
+            if stream.name in streams:
+                both = f"{streams[stream.name][1].source.file} and {file.source.file}"
+                raise UsageError(f"a network has one stream of each kind: {both} both hold {stream.name}")
+            streams[stream.name] = stream, file
+    own = next((file for file in files if file.translation.fusion), None)
+    shapes = {stream: _shape(tower.tower, file.source.file) for stream, (tower, file) in streams.items()}
+    module = _module(shapes, own, fusion, samples, towers)
+    params, parts = _lone_motion(streams) if module.inputs != STREAMS else _fused(streams, module, own)
+    store.check(params, module, " and ".join(file.source.file for file in files))
+    model = Model(
+        name=name,
+        module=module,
+        params=params,
+        statistics=Statistics({}, ""),
+        preprocessing=_preprocessing(streams),
+        parts=tuple(parts),
+        class_names=_class_names(files, module.num_classes),
+        sources=tuple(file.source for file in files),
+        made=f"{datetime.date.today()}, stjax {importlib.metadata.version('stjax')}",
+    )
+    return model, [doubt for tower, file in streams.values() for doubt in doubts.of(tower, file.translation.table)]
+
+
+class _Shape(NamedTuple):
+    """What the arrays of a tower say about its architecture."""
+
+    widths: tuple[tuple[int, ...], ...]
+    dense: tuple[int, ...]
+    classes: int
+    side: int
+    channels: int
+    file: str
+
+
+def _shape(tower: Mapping[str, Mapping[str, np.ndarray]], file: str) -> _Shape:
+    sizes = iter([tower[layer]["bias"].size for layer in CONVOLUTIONS])
+    widths = tuple(tuple(next(sizes) for _ in block) for block in VGG16)
+    head = [tower[layer]["bias"].size for layer in HEAD if layer in tower]
+    side = tower[HEAD[0]]["kernel"].shape[0] if head else 7
+    return _Shape(
+        widths,
+        tuple(head[:-1]) or (4096, 4096),
+        head[-1] if head else 0,
+        side,
+        tower["conv1_1"]["kernel"].shape[2],
+        file,
+    )
+
+
+def _module(
+    shapes: Mapping[str, _Shape], own: Published | None, fusion: Fusion | None, samples: int | None, towers: int | None
+) -> TwoStream:
+    first = shapes.get("appearance", shapes.get("motion"))
+    assert first is not None, "a translation has a stream"
+    motion = shapes.get("motion")
+    if towers is None:
+        towers = 2 if motion and motion.classes else 1
+    if towers == 2 and not (motion and motion.classes):
+        raise UsageError("two towers need a motion stream with its own classifier: there is none; nearest: --towers 1")
+    if "appearance" in shapes and motion:
+        compared = ("widths", "classes", "dense", "side") if towers == 2 else ("widths",)
+        differ = [what for what in compared if getattr(first, what) != getattr(motion, what)]
+        if differ:
+            listed = ", ".join(f"{what} {getattr(first, what)} and {getattr(motion, what)}" for what in differ)
+            hint = "; --towers 1 leaves out the motion stream's own classifier" if "widths" not in differ else ""
+            names = f"{first.file} and {motion.file}"
+            raise UsageError(f"both streams must be of one shape: {names} differ in {listed}{hint}")
+    if own is not None:
+        form: Fusion = "conv3d" if own.translation.fusion["kernel"].ndim == 5 else "conv2d"
+        if fusion not in (None, form):
+            held = f"{own.source.file} holds {form}, not {fusion}"
+            raise UsageError(f"the form of fusion must be that of its weights: {held}")
+        fusion = form
+    fusion = fusion or "conv2d"
+    return TwoStream(
+        widths=first.widths,
+        fields=motion.channels // 2 if motion else 10,
+        samples=samples or (SAMPLES_3D if fusion == "conv3d" else 1),
+        fusion=fusion,
+        towers=2 if towers == 2 else 1,
+        dense=first.dense,
+        num_classes=first.classes,
+        input_size=first.side << len(VGG16),
+        inputs=STREAMS if "appearance" in shapes else ("motion",),
+    )
+
+
+def _lone_motion(streams: Mapping[str, tuple[Stream, Published]]) -> tuple[dict[str, Any], list[Part]]:
+    tower, file = streams["motion"]
+    return {"motion": tower.tower}, [Part("motion/ (all layers)", True, _origin(file))]
+
+
+def _fused(
+    streams: Mapping[str, tuple[Stream, Published]], module: TwoStream, own: Published | None
+) -> tuple[dict[str, Any], list[Part]]:
+    appearance, file = streams["appearance"]
+    towers = {"appearance": _only(appearance.tower, CONVOLUTIONS)}
+    parts = [Part("appearance/conv1_1..conv5_3", True, _origin(file))]
+    if "motion" in streams:
+        motion, other = streams["motion"]
+        kept = (*CONVOLUTIONS, *HEAD) if module.towers == 2 else CONVOLUTIONS
+        towers["motion"] = _only(motion.tower, kept)
+        layers = "conv1_1..classes" if module.towers == 2 else "conv1_1..conv5_3"
+        parts.append(Part(f"motion/{layers}", True, _origin(other)))
+    else:
+        towers["motion"] = cross_modality(towers["appearance"], 2 * module.fields)
+        start = f"initialised: mean of appearance/conv1_1 over rgb, for each of {2 * module.fields} channels"
+        copied = "copied from appearance: trained on images, never on motion"
+        parts += [Part("motion/conv1_1", False, start), Part("motion/conv1_2..conv5_3", False, copied)]
+    if own is not None:
+        layer = {FUSION: own.translation.fusion}
+        parts.append(Part(FUSION, True, _origin(own)))
+    else:
+        layer = fusion_layer(module)
+        start = "[0.25 I ; 0.75 I]" + (" times a unit-sum Gaussian over 27 taps" if module.fusion == "conv3d" else "")
+        words = "untrained: a sum has no parameters" if module.fusion == "sum" else f"initialised, untrained: {start}"
+        parts.append(Part(FUSION, False, words))
+    head = _only(appearance.tower, HEAD)
+    if head:
+        trained = own is not None and appearance.fused
+        alone = "copied from the appearance stream, which was trained on its own, not on fused features"
+        parts.append(Part(", ".join(HEAD), trained, _origin(file) if trained else alone))
+    return towers | layer | head, parts
+
+
+def _only(tower: Mapping[str, Any], layers: Sequence[str]) -> dict[str, Any]:
+    return {layer: tower[layer] for layer in layers if layer in tower}
+
+
+def _origin(file: Published) -> str:
+    left = f", {len(file.translation.left_out)} arrays left out" if file.translation.left_out else ""
+    return f"{file.source.file} ({file.translation.table.name}{left})"
+
+
+def _preprocessing(streams: Mapping[str, tuple[Stream, Published]]) -> Preprocessing:
+    mean, flow_mean = VGG_MEAN, FLOW_MEAN
+    if "appearance" in streams:
+        table, said = streams["appearance"][1].translation.table, streams["appearance"][1].contents.mean
+        # A fused file of the authors lists flow's channels first, then RGB.
+        r, g, b = said[-3:] if len(said) >= 3 else table.mean
+        mean = (float(r), float(g), float(b))
+    if "motion" in streams:
+        flow_mean = streams["motion"][1].translation.table.flow_mean
+    return Preprocessing(mean=mean, flow_mean=flow_mean)
+
+
+def _class_names(files: Sequence[Published], classes: int) -> tuple[str, ...]:
+    return next((f.contents.class_names for f in files if len(f.contents.class_names) == classes), ())

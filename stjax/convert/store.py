@@ -8,8 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,15 +17,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import safetensors
-import safetensors.numpy
 
-from stjax.convert.readers import checksum, flatten, unflatten
+from stjax.convert.tree import flatten, unflatten
 from stjax.errors import UsageError
+from stjax.files import checksum, replacing
 from stjax.networks.two_stream import TwoStream
 from stjax.preprocess import Preprocessing
 from stjax.types import Clip, Params
 
 FORMAT = 1
+TYPES = {np.dtype(np.float64): "F64", np.dtype(np.float32): "F32", np.dtype(np.float16): "F16"}
+"""What safetensors calls them."""
 
 
 class Statistics(NamedTuple):
@@ -48,6 +49,15 @@ class Part(NamedTuple):
     origin: str
 
 
+class Source(NamedTuple):
+    """A file that a network was converted from."""
+
+    file: str
+    sha256: str
+    container: str
+    table: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Model:
     """A network with everything needed to use it.
@@ -59,7 +69,9 @@ class Model:
       statistics: ahat of every unit, with provenance.
       preprocessing: from pixels to the module's input.
       parts: what is trained on what, and what is only initialised.
-      class_names: of the units of `classes`; () without a classifier.
+      class_names: of the units of `classes`; () without a classifier, or where no name is known.
+      sources: the files that it was converted from; () for a network of our own.
+      made: when and by which version it was converted.
       checksum: sha256 of the weights file, part of a result's identity.
     """
 
@@ -70,15 +82,19 @@ class Model:
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     parts: tuple[Part, ...] = ()
     class_names: tuple[str, ...] = ()
+    sources: tuple[Source, ...] = ()
+    made: str = ""
     checksum: str = ""
 
 
 def parameter_shapes(module: TwoStream) -> dict[str, tuple[int, ...]]:
     """Name -> shape of every parameter, without computing any."""
     side = module.input_size
-    clip = Clip(
-        jnp.zeros((1, module.samples, side, side, 3)), jnp.zeros((1, module.samples, module.fields, side, side, 2))
-    )
+    frames = {
+        "appearance": jnp.zeros((1, module.samples, side, side, 3)),
+        "motion": jnp.zeros((1, module.samples, module.fields, side, side, 2)),
+    }
+    clip = Clip(**{stream: frames[stream] for stream in module.inputs})
     shapes = jax.eval_shape(module.clone(padding="SAME", until=None).init, jax.random.key(0), clip)
     return {name: leaf.shape for name, leaf in flatten(shapes["params"]).items()}
 
@@ -97,11 +113,16 @@ def check(params: Params, module: TwoStream, source: str) -> None:
         for name, shape in expected.items()
         if name in found and tuple(found[name].shape) != shape
     ]
-    infinite = [name for name in found if not np.isfinite(np.asarray(found[name])).all()]
+    infinite = [name for name in found if not _finite(np.asarray(found[name]))]
     problems = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen, "not finite": infinite}
     listed = "; ".join(f"{what}: {', '.join(names)}" for what, names in problems.items() if names)
     if listed:
         raise UsageError(f"weights must match the network, name by name, and be finite: {source}: {listed}")
+
+
+def _finite(array: np.ndarray) -> bool:
+    # The extremes are NaN where any value is, and need no second array of the weights' size.
+    return not array.size or bool(np.isfinite([array.min(), array.max()]).all())
 
 
 def save(path: Path, model: Model, dtype: Any = np.float32) -> None:
@@ -111,9 +132,11 @@ def save(path: Path, model: Model, dtype: Any = np.float32) -> None:
       path: ends in .safetensors.
       model: to be written; its checksum is that of the file and is not stored.
       dtype: of the stored parameters, float32 or float16. Statistics stay float32.
+    Raises:
+      UsageError: a parameter is too large for float16.
     """
-    tensors = {f"params/{name}": np.asarray(a, dtype) for name, a in flatten(model.params).items()}
-    tensors |= {f"ahat/{name}": np.asarray(a, np.float32) for name, a in model.statistics.ahat.items()}
+    tensors = {f"params/{name}": (a, np.dtype(dtype)) for name, a in flatten(model.params).items()}
+    tensors |= {f"ahat/{name}": (a, np.dtype(np.float32)) for name, a in model.statistics.ahat.items()}
     module = {
         f.name: getattr(model.module, f.name)
         for f in dataclasses.fields(TwoStream)
@@ -126,18 +149,38 @@ def save(path: Path, model: Model, dtype: Any = np.float32) -> None:
         "parts": [part._asdict() for part in model.parts],
         "class_names": model.class_names,
         "statistics": model.statistics.provenance,
+        "sources": [source._asdict() for source in model.sources],
+        "made": model.made,
     }
-    write_tensors(path, tensors, {"stjax": json.dumps(metadata)})
+    _write(path, tensors, {"stjax": json.dumps(metadata)})
 
 
-def write_tensors(path: Path, tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
+def write_tensors(path: Path, tensors: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
     """A safetensors file that is whole or absent."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        safetensors.numpy.save_file(tensors, temporary, metadata)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    _write(path, {name: (a, np.asarray(a).dtype) for name, a in tensors.items()}, metadata)
+
+
+def _write(path: Path, tensors: Mapping[str, tuple[Any, np.dtype]], metadata: Mapping[str, str]) -> None:
+    # The safetensors package wants every array at once, contiguous and in its final type: a second copy of all
+    # weights. Here each is made when its turn comes. Wide types come first, so that all are aligned.
+    order = sorted(tensors, key=lambda name: (-tensors[name][1].itemsize, name))
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    end = 0
+    for name in order:
+        array, dtype = tensors[name]
+        begin, end = end, end + math.prod(array.shape) * dtype.itemsize
+        header[name] = {"dtype": TYPES[dtype], "shape": list(array.shape), "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in order:
+            array, dtype = tensors[name]
+            with np.errstate(over="ignore"):
+                values = np.ascontiguousarray(array, dtype)
+            if dtype == np.float16 and not _finite(values):
+                raise UsageError(f"float16 holds numbers up to 65504: {name} has larger ones; keep float32")
+            file.write(values.data if values.size else b"")
 
 
 def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -146,11 +189,34 @@ def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     Raises:
       UsageError: the file is absent, truncated or something else.
     """
+    return dict(_tensors(path)), _metadata(path)
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    """What a file says of itself; opening it checks its header, and every tensor's place in the file."""
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+            return file.metadata() or {}
     except (OSError, safetensors.SafetensorError) as error:
         raise UsageError(f"a weights file must be a whole safetensors file: {path}: {error}") from None
+
+
+def _tensors(path: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """One array after another. The safetensors package maps the file, which then counts as memory beside them."""
+    _metadata(path)
+    types = {name: dtype for dtype, name in TYPES.items()}
+    with open(path, "rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header.pop("__metadata__", None)
+        # The largest first: whoever copies each as it comes then never holds all of them and one of the large twice.
+        for name, tensor in sorted(header.items(), key=lambda item: -math.prod(item[1]["shape"])):
+            if tensor["dtype"] not in types:
+                known = ", ".join(types)
+                raise UsageError(f"a weights file must hold {known}: {path}: {name} is {tensor['dtype']}")
+            file.seek(8 + size + tensor["data_offsets"][0])
+            flat = np.fromfile(file, types[tensor["dtype"]], math.prod(tensor["shape"]))
+            yield name, flat.reshape(tensor["shape"])
 
 
 def load(path: Path) -> Model:
@@ -159,28 +225,31 @@ def load(path: Path) -> Model:
     Raises:
       UsageError: the file is not one of ours, is damaged, or does not fit its own metadata.
     """
-    tensors, metadata = read_tensors(path)
+    metadata = _metadata(path)
     try:
         described = json.loads(metadata["stjax"])
         if described["format"] != FORMAT:
             raise UsageError(f"a weights file must have format {FORMAT}: {path} has {described['format']}")
         module = TwoStream(**{name: _tuples(value) for name, value in described["module"].items()})
         parts = tuple(Part(**part) for part in described["parts"])
-        mean = _tuples(described["preprocessing"]["mean"])
+        preprocessing = Preprocessing(**{name: _tuples(v) for name, v in described["preprocessing"].items()})
+        sources = tuple(Source(**source) for source in described.get("sources", ()))
         classes, provenance = tuple(described["class_names"]), described["statistics"]
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise UsageError(f"a weights file must carry stjax metadata: {path} does not ({error!r})") from None
-    groups = unflatten({name: np.asarray(a, np.float32) for name, a in tensors.items()})
+    groups = unflatten({name: jnp.asarray(array, jnp.float32) for name, array in _tensors(path)})
     params = groups.get("params", {})
     check(params, module, str(path))
     return Model(
         name=path.stem,
         module=module,
-        params=jax.tree.map(jnp.asarray, params),
-        statistics=Statistics(flatten(groups.get("ahat", {})), provenance),
-        preprocessing=Preprocessing(mean=mean),
+        params=params,
+        statistics=Statistics(jax.tree.map(np.asarray, flatten(groups.get("ahat", {}))), provenance),
+        preprocessing=preprocessing,
         parts=parts,
         class_names=classes,
+        sources=sources,
+        made=described.get("made", ""),
         checksum=checksum(path),
     )
 

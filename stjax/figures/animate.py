@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import uuid
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,30 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from stjax.errors import UsageError
+from stjax.files import replacing
 
 FRAME_MS = 150
 """How long one flow field is shown, as in the paper's figures (method.md, section 5)."""
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`; renamed to `path` when the block ends well, removed when it does not.
-
-    >>> import tempfile
-    >>> folder = Path(tempfile.mkdtemp())
-    >>> with replacing(folder / "a.txt") as temporary:
-    ...     _ = temporary.write_text("whole")
-    >>> [file.name for file in folder.iterdir()]
-    ['a.txt']
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Not tempfile: its files are readable by their owner alone, and the rename would keep that.
-    temporary = path.with_name(f".{path.stem[:80]}.{uuid.uuid4().hex[:8]}{path.suffix}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def png(path: Path, picture: NDArray[np.uint8]) -> Path:

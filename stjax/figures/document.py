@@ -12,6 +12,7 @@ from urllib.parse import quote
 from stjax.figures import animate, color
 from stjax.figures.draw import KEY_WORDS, SHEETS
 from stjax.figures.records import CONVENTIONS, Record, array_path, bare, gain, picture_paths, strengths
+from stjax.files import replacing
 
 _STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #18181b; --soft: #63636b; --line: #e3e3e8;
@@ -89,7 +90,7 @@ def write_index(directory: str | Path, records: Sequence[Record]) -> Path:
     path = directory / "index.html"
     for convention in CONVENTIONS:
         animate.png(directory / SHEETS / f"key-{convention}.png", color.legend(convention, 132))
-    with animate.replacing(path) as temporary:
+    with replacing(path) as temporary:
         temporary.write_text("\n".join(_page(directory, layers)) + "\n", encoding="utf-8")
     return path
 

@@ -88,6 +88,7 @@ class TwoStream(nn.Module):
       dense: sizes of the fully connected layers fc6, fc7, ...
       num_classes: 0 for a network without fully connected layers and classifier.
       input_size: side of the input that fc6 expects, in pixels.
+      inputs: the streams there are; ("motion",) with towers=2 is a motion network on its own.
       padding: of every convolution. "VALID" evaluates one unit's cone, see `geometry.view`.
       until: the last endpoint to evaluate, None for all. What it does not need is not computed.
       dtype: of the computation. Parameters and inputs stay float32.
@@ -101,6 +102,7 @@ class TwoStream(nn.Module):
     dense: tuple[int, ...] = (4096, 4096)
     num_classes: int = 0
     input_size: int = 224
+    inputs: tuple[str, ...] = STREAMS
     padding: str = "SAME"
     until: str | None = None
     dtype: Any = jnp.float32
@@ -124,8 +126,9 @@ class TwoStream(nn.Module):
         tower = [name for name, _ in convolutions(self.widths)]
         head = [name for name, _ in self.head]
         own = [f"motion/{name}" for name in head] if self.towers == 2 else []
-        streams = [f"{stream}/{name}" for stream in ("appearance", "motion") for name in tower]
-        return (*streams, self.fusion_name, *head, *own)
+        streams = [f"{stream}/{name}" for stream in self.inputs for name in tower]
+        fused = (self.fusion_name, *head) if self.inputs == STREAMS else ()
+        return (*streams, *fused, *own)
 
     def streams(self, layer: str) -> tuple[str, ...]:
         """The inputs that a layer sees.
@@ -166,9 +169,9 @@ class TwoStream(nn.Module):
         A clip that lacks a stream is evaluated as far as the other one goes.
         """
         stream, _, last = (self.until or "").rpartition("/")
-        needed = self.streams(self.until) if self.until else STREAMS
+        needed = self.streams(self.until) if self.until else self.inputs
         absent = [s for s in needed if getattr(clip, s) is None]
-        if absent and (self.until or len(absent) == 2):
+        if absent and (self.until or len(absent) == len(needed)):
             raise UsageError(f"{self.until or 'a network'} sees {' and '.join(needed)}; this clip has no {absent[0]}")
 
         activations: Activations = {}

@@ -77,7 +77,7 @@ def sample(
     Args:
       frames: (n, height, width, 3), RGB 0..255, already at the size that the network is to see.
       t: index of the frame.
-      preprocessing: which mean to subtract; VGG's if None.
+      preprocessing: which means to subtract; VGG's if None.
       fields: optical-flow fields of one sample.
       flow: frames -> displacements in pixels.
     Returns:
@@ -92,8 +92,9 @@ def sample(
             f"{around.start}..{around.stop - 1}"
         )
     read = np.asarray(frames[around])
-    appearance = (preprocessing or Preprocessing()).frames(read[t - around.start])
-    return Clip(appearance[None], encode_flow(flow(read))[None])
+    preprocessing = preprocessing or Preprocessing()
+    appearance = preprocessing.frames(read[t - around.start])
+    return Clip(appearance[None], encode_flow(flow(read), preprocessing.flow_mean)[None])
 
 
 def still(picture: Any, *, preprocessing: Preprocessing | None = None) -> Clip:

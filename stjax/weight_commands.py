@@ -1,0 +1,158 @@
+"""Commands that bring published weights in: convert, inspect, download."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.table import Table
+
+from stjax import calibrate
+from stjax.convert import download as downloads
+from stjax.convert import published, store
+from stjax.convert.assemble import assemble
+from stjax.convert.releases import RELEASES, named
+from stjax.convert.tables import TABLES
+from stjax.errors import UsageError, nearest
+from stjax.files import replacing
+
+console = Console(stderr=True)
+
+DTYPES = {"float32": np.float32, "float16": np.float16}
+FUSIONS = {"conv2d": "conv2d", "conv3d": "conv3d", "sum": "sum"}
+ORDERS = {"interleaved": False, "stacked": True}
+STATISTICS = {"generated": True, "none": False}
+
+FileArgument = Annotated[Path, typer.Argument(help="A published file; its name and extension do not matter.")]
+TableOption = Annotated[
+    str | None, typer.Option(help=f"How its names are spelled, if not found out: {', '.join(TABLES)}.")
+]
+
+
+def convert(
+    files: Annotated[
+        list[Path], typer.Argument(help="An appearance stream, a motion stream, both, or one file that holds both.")
+    ],
+    out: Annotated[Path, typer.Option(help="The .safetensors file to write.")],
+    fusion: Annotated[
+        str | None, typer.Option(help="conv2d, conv3d or sum, where no file holds a fusion layer; conv2d if not given.")
+    ] = None,
+    samples: Annotated[int | None, typer.Option(min=1, help="Temporal samples; 5 for conv3d, else 1.")] = None,
+    towers: Annotated[
+        int | None, typer.Option(min=1, max=2, help="1 leaves out the motion stream's own classifier, 2 asks for it.")
+    ] = None,
+    flow_order: Annotated[
+        str, typer.Option(help="Channels of flow: interleaved (u1, v1, u2, ...) or stacked (u1 .. u10, v1 .. v10).")
+    ] = "interleaved",
+    table: TableOption = None,
+    convolutions_only: Annotated[
+        bool,
+        typer.Option("--convolutions-only", help="Leave out the classifier and what no table knows."),
+    ] = False,
+    dtype: Annotated[str, typer.Option(help="Of the stored weights: float32, or float16, half the size.")] = "float32",
+    statistics: Annotated[
+        str,
+        typer.Option(help="ahat, which visualize needs, over generated clips (10 to 30 s): generated or none."),
+    ] = "generated",
+) -> None:
+    """Turn published weights into one network that every command accepts.
+
+    stjax convert ucf101-img-vgg16-split1.mat ucf101-TVL1flow-vgg16-split1.mat --out weights/ucf101.safetensors
+
+    Reads MatConvNet (.mat), Caffe, PyTorch, Keras, ONNX and safetensors files, told by their content, and never runs
+    code from one. A fusion layer that no file holds is initialised as the authors start theirs, and is listed as not
+    trained. A lone appearance stream gets a motion tower copied from it; a lone motion stream stays on its own.
+    """
+    how = _choice("dtype", dtype, DTYPES)
+    stacked = _choice("flow order", flow_order, ORDERS)
+    calibrating = _choice("statistics", statistics, STATISTICS)
+    form = None if fusion is None else _choice("fusion", fusion, FUSIONS)
+    if out.suffix != ".safetensors":
+        raise UsageError(f"the file to write must end in .safetensors: {out} does not; nearest: {out.stem}.safetensors")
+    read = [published.read(path, table=table, convolutions_only=convolutions_only, stacked=stacked) for path in files]
+    model, doubts = assemble(read, fusion=form, samples=samples, towers=towers, name=out.stem)
+    for doubt in doubts:
+        console.print(f"warning: {doubt}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+    parts, size = model.parts, store.count(model.params)
+    try:
+        with replacing(out) as whole:
+            store.save(whole, model, how)
+            if calibrating:
+                # From the file: the arrays of the sources, still views of them, make room first.
+                del read, model
+                store.save(whole, calibrate.calibrated(store.load(whole)), how)
+    except OSError as error:
+        raise UsageError(f"the file to write must be writable: {out}: {error.strerror}") from None
+    print_parts(f"{out.stem}: {size:,} parameters", parts)
+    Console().print(f"wrote {out}; next: stjax visualize conv5_3 --model {out}", highlight=False, soft_wrap=True)
+
+
+def inspect(file: FileArgument, table: TableOption = None) -> None:
+    """Show what a file holds, and what it would become, without converting it."""
+    contents, found = published.inspect(file, table=table)
+    known = f"table {found.table.name}: {found.table.about}" if found else "no table knows it: not a VGG-16"
+    title = f"{file.name}: {contents.container}, {len(contents.arrays)} arrays; {known}"
+    Console().print(title, highlight=False, markup=False, soft_wrap=True)
+    shown = Table()
+    for heading in ("in the file", "shape", "type", "here"):
+        shown.add_column(heading, overflow="fold")
+    for name, array in contents.arrays.items():
+        left_out = "left out" if found and name not in found.strangers else "unexpected"
+        ours = found.ours.get(name, left_out) if found else ""
+        shown.add_row(escape(name), " x ".join(map(str, array.shape)), str(array.dtype), ours)
+    Console().print(shown)
+    if contents.mean:
+        Console().print(f"mean: {', '.join(f'{value:.3f}' for value in contents.mean)}", highlight=False)
+    if contents.class_names:
+        first = ", ".join(contents.class_names[:3])
+        Console().print(f"{len(contents.class_names)} class names: {first}, ...", highlight=False, markup=False)
+
+
+def download(
+    name: Annotated[str | None, typer.Argument(help="A name from the list that this prints without one.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Where to save; the cache folder if not given.")] = None,
+) -> None:
+    """Fetch published weights from their official address; started again, it goes on where it stopped."""
+    if name is None:
+        table = Table(title="Published weights; see weights/README.md", title_justify="left")
+        for heading in ("name", "what", "licence"):
+            table.add_column(heading, overflow="fold")
+        for release in RELEASES.values():
+            table.add_row(release.name, release.about, release.licence)
+        Console().print(table)
+        return
+    release = named(name)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
+        meter = bar.add_task(release.file, total=None)
+        path = downloads.fetch(
+            release,
+            folder or downloads.cache(),
+            progress=lambda done, total: bar.update(meter, completed=done, total=total),
+        )
+    Console().print(f"{path}\nlicence: {release.licence}", highlight=False, soft_wrap=True)
+    Console().print(
+        f"next: stjax convert {path} --out weights/{release.name}.safetensors", highlight=False, soft_wrap=True
+    )
+
+
+def print_parts(title: str, parts: tuple[store.Part, ...]) -> None:
+    """A table of parts: which layers, whether they are trained, and where they come from."""
+    table = Table(title=escape(title), title_justify="left")
+    for heading in ("part", "state", "origin"):
+        table.add_column(heading)
+    for part in parts:
+        table.add_row(part.layers, "trained" if part.trained else "not trained", escape(part.origin))
+    Console().print(table)
+
+
+def _choice(what: str, name: str, options: Mapping[str, Any]) -> Any:
+    if name not in options:
+        raise UsageError(f"{what} must be a known one: {name!r} is not; {nearest(name, options)}")
+    return options[name]

