@@ -231,6 +231,18 @@ def test_an_optimiser_takes_a_clip_of_one_stream(row, absent):
     assert all(np.isfinite(m).all() for m in jax.tree.leaves(moved))
 
 
+def test_calm_finds_what_lasts_first_where_chi_is_nothing_and_changes_nothing_where_chi_is_larger():
+    gradient = draw_clip(1)
+
+    def roughness(calm, chi):
+        optimizer = Sobolev(calm=calm)
+        weights = Strengths(1.0, {"spatial": 1.0, "temporal": chi})
+        moved, _ = optimizer.update(gradient, optimizer.init(gradient), jnp.asarray(0.1), weights)
+        return float(jnp.abs(jnp.diff(moved.motion, axis=1)).mean())
+
+    assert roughness(2.0, 0.0) == roughness(0.0, 2.0) == roughness(1.0, 2.0) < 0.7 * roughness(0.0, 0.0)
+
+
 def test_jitter_shifts_both_streams_alike_and_reaches_every_offset():
     jitter = Jitter(size=3)
     y, x = jnp.mgrid[:6, :6].astype(jnp.float32)

@@ -113,7 +113,8 @@ class Trail(NamedTuple):
 class Sobolev:
     """Momentum on the Sobolev gradient, every step of one length (Neuberger, 1985; Renka, 2009).
 
-        d = (1 + c (L_y + L_x + chi L_t))^-1 g;   m <- b m + (1 - b) d / rms(d);   x <- x + rate m / (1 - b^t)
+        d = (1 + c (L_y + L_x + max(chi, chi_0) L_t))^-1 g
+        m <- b m + (1 - b) d / rms(d);   x <- x + rate m / (1 - b^t)
 
     The penalty of equation (3) makes (1) stiff: fine structure feels it thousands of times more than coarse
     structure. Dividing by its own operator gives all scales one pace. And unlike Adam's, the length of a step
@@ -125,12 +126,15 @@ class Sobolev:
       final: the rate's last value, as a share of the first; a cosine leads there.
       momentum: b, 0..1.
       reach: c >= 0; 0 for plain normalised momentum.
+      calm: chi_0 >= 0. Where chi is smaller, what lasts is still found before what flickers; the optimum that is
+        sought stays that of chi.
     """
 
     rate: float = 20.0
     final: float = 0.05
     momentum: float = 0.8
     reach: float = 3.0
+    calm: float = 0.0
 
     def init(self, clip: Clip) -> Trail:
         return Trail(jax.tree.map(jnp.zeros_like, clip), jnp.zeros((), jnp.int32))
@@ -141,7 +145,7 @@ class Sobolev:
         chi = jnp.where(spatial > 0, temporal / jnp.where(spatial > 0, spatial, 1.0), 0.0)
 
         def direction(g: Array) -> Array:
-            d = smooth(g, self.reach, chi)
+            d = smooth(g, self.reach, jnp.maximum(chi, self.calm))
             return d / jnp.sqrt(jnp.mean(d * d) + jnp.finfo(d.dtype).tiny)
 
         count = state.count + 1
