@@ -87,14 +87,14 @@ PAPER = Recipe(name="paper", steps=300, optimizer=Momentum())
 """The constants and the update of the parent code (Mahendran & Vedaldi, IJCV 2016)."""
 
 FAST = Recipe(name="fast", steps=60, optimizer=Sobolev(), start=3.0, jitters=False)
-"""Most of PAPER's value of (1) in a fifth of its steps, from a start of almost nothing, without jitter.
+"""PAPER's value of (1) in a fifth of its steps, from a start of almost nothing, without jitter.
 
 Medians over the first 8 units of vgg16-imagenet, `scripts/compare_recipes.py`: conv3_3, PAPER 22.1 after 300
-steps, FAST 21.9 after 40 and 22.8 after 60, Adam at rate 10 21.5 after 100; conv4_3, PAPER 8.4, FAST 8.1 after
-50 and 8.7 after 60; conv5_3, 3 units, PAPER 5.0 after 150 and 5.9 after 300, FAST 4.9 after 40 and 6.8 after 60.
-Jitter is what holds the deep layers back: with it FAST has 4.9 there after 60 and 5.6 after 100. The pictures
-are as detailed without, less noisy at the border than PAPER's, with a little more colour in the background,
-which neither penalty sees. A larger reach climbs faster at first and tints more; without it conv4_3 lags.
+steps, FAST 21.9 after 40 and 22.8 after 60, Adam at rate 10 21.5 after 100; conv4_3, PAPER 8.4, FAST 9.2 after
+40 and 10.4 after 60; conv5_3, 3 units, PAPER 5.0 after 150 and 5.9 after 300, FAST 6.3 after 50 and 6.8 after 60.
+Jitter is what holds the deep layers back: with it FAST has 8.7 and 4.9 there after 60. The pictures are as
+detailed without, less noisy at the border than PAPER's, with a little more colour in the background, which
+neither penalty sees. A larger reach climbs faster at first and tints more; without it conv4_3 lags.
 """
 
 VIVID = dataclasses.replace(
