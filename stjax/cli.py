@@ -6,6 +6,7 @@ import dataclasses
 import importlib.metadata
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -78,7 +79,9 @@ def layers(model: ModelOption = zoo.DEFAULT) -> None:
 def visualize(
     layer: Annotated[str, typer.Argument(help="E.g. conv3_3 (both streams), motion/conv4_3, conv5_fusion, classes.")],
     model: ModelOption = zoo.DEFAULT,
-    units: Annotated[str | None, typer.Option(help="0:9 (9 excluded), 3,7, or all; else 0:9, of classes all.")] = None,
+    units: Annotated[
+        str | None, typer.Option(help="0:9 (9 excluded), 3,7, class names, or all; else 0:9, of classes all.")
+    ] = None,
     chi: Annotated[str, typer.Option(help="Slownesses of motion; 0 leaves speed free.")] = "10,5,1,0",
     kappa: Annotated[float, typer.Option(help="Weight of the spatial smoothness.")] = KAPPA,
     recipe: Annotated[str | None, typer.Option(help=f"One of {', '.join(recipes.RECIPES)}; else what suits.")] = None,
@@ -147,7 +150,7 @@ def _task(
     shown, ahat = view(network.module, name), np.asarray(network.statistics.ahat[name])
     count = plan.num_units(shown, network.params)
     units = units or ("all" if name.endswith("classes") else f"0:{min(9, count)}")
-    wanted = _units(units, count, name)
+    wanted = _units(units, count, name, network.class_names if name.endswith("classes") else ())
     return fill.Task(shown, plan.jobs(shown, wanted, _numbers(chi)), ahat, resume.stamp(settings, name, recipe, ahat))
 
 
@@ -163,25 +166,34 @@ def _layers(network: Model, layer: str) -> list[str]:
     return both
 
 
-def _units(text: str, count: int, layer: str) -> list[int]:
-    """`0:9` (9 excluded), `3,7`, any mixture, or `all`.
+def _units(text: str, count: int, layer: str, names: Sequence[str] = ()) -> list[int]:
+    """`0:9` (9 excluded), `3,7`, names of classes, any mixture, or `all`.
 
     >>> _units("0:3,7", 64, "conv1_1")
     [0, 1, 2, 7]
+    >>> _units("walking,0", 2, "classes", ("running", "walking"))
+    [1, 0]
     """
     if text == "all":
         return list(range(count))
     wanted: list[int] = []
-    for part in text.split(","):
-        first, colon, last = part.strip().partition(":")
+    for part in map(str.strip, text.split(",")):
+        if part in names:
+            wanted.append(names.index(part))
+            continue
+        first, colon, last = part.partition(":")
         try:
             low = int(first or "0")
             high = int(last or count) if colon else low + 1
         except ValueError:
+            if names and not colon:
+                raise UsageError(
+                    f"a class must be one of the network's: {part!r} is not; {nearest(part, names)}"
+                ) from None
             raise UsageError(f"units must be like 0:9 or 3,7 or all: got {text!r}; nearest: 0:9") from None
         if low < 0 or high > count or low >= high:
             raise UsageError(
-                f"units of {layer} must lie in 0:{count}: got {part.strip()!r}; "
+                f"units of {layer} must lie in 0:{count}: got {part!r}; "
                 f"nearest: {min(max(low, 0), count - 1)}:{min(max(high, low + 1, 1), count)}"
             )
         wanted += range(low, high)

@@ -18,6 +18,7 @@ from PIL import Image
 
 from stjax import Clip, cli, view
 from stjax.convert import store
+from stjax.training.generated import CLASSES
 
 KEYS = (
     "layer", "unit", "chi", "kappa", "seed", "steps", "recipe", "activation_start", "activation_end", "ahat",
@@ -114,6 +115,16 @@ def test_by_default_all_classes_are_shown_by_the_recipe_that_suits_them(
     lines = [(line["layer"], line["unit"], line["recipe"]) for line in manifest(out)]
     assert lines[: network.num_classes] == [("classes", unit, "vivid") for unit in range(network.num_classes)]
     assert lines[network.num_classes :] == [("appearance/conv1_1", unit, "fast") for unit in range(4)]
+
+
+def test_classes_are_asked_for_by_name(tmp_path, capsys, monkeypatch):
+    words = ("visualize", "classes", "--chi", "1", "--steps", 1, "--out", tmp_path / "atlas", "--units")
+    assert within(capsys, monkeypatch, *words, "star spinning left,0")[0] == 0
+    lines = [(line["unit"], line["name"]) for line in manifest(tmp_path / "atlas")]
+    assert lines == [(CLASSES.index("star spinning left"), "star spinning left"), (0, CLASSES[0])]
+    code, _, said = within(capsys, monkeypatch, *words, "star spining left")
+    assert code == 2
+    assert "'star spining left' is not; nearest: star spinning left" in " ".join(said.split())
 
 
 BAD = {
