@@ -5,6 +5,7 @@ steps       some layers' unit-steps per second, useful GFLOP/s (what the cone ne
             estimated and as compiled; and, where torch is installed, the ratio to the loop others use: the full
             224 x 224 network, one unit at a time
 layers      every layer of both towers and their fusion: seconds for all its units, and the same roofline
+units       seconds for few and for many units, and what bfloat16 costs in value
 processes   1 to 8 simulated devices, 1 or 2 processes: equality of results, absence of exchanges
 first       seconds from the start of the command to the first result on the disk
 
@@ -28,9 +29,11 @@ from typing import Any
 
 import benchmark_layers
 import benchmark_processes
+import benchmark_units
 import jax
 import jax.numpy as jnp
 import numpy as np
+from markdown_table import markdown_table
 
 import stjax
 from stjax.ascent.regularizers import KAPPA
@@ -39,7 +42,7 @@ from stjax.networks.vgg import VGG16, convolutions
 
 MODEL = "vgg16-imagenet"
 LAYERS = ("appearance/conv3_3", "appearance/conv4_3", "appearance/conv5_3", "conv5_fusion")
-PARTS = ("steps", "layers", "processes", "first")
+PARTS = ("steps", "layers", "units", "processes", "first")
 
 
 def seconds(call: Callable[[], Any], repeats: int) -> float:
@@ -56,7 +59,7 @@ def matrix_rate(dtype: Any) -> float:
     """FLOP/s of a large matrix product."""
     side = 8192 if jax.default_backend() != "cpu" else 2048
     a = jax.random.normal(jax.random.key(0), (side, side), jnp.float32).astype(dtype)
-    product = jax.jit(lambda a: a @ a)
+    product = stjax.jit(lambda a: a @ a)
     return 2 * side**3 / seconds(lambda: product(a), 5)
 
 
@@ -169,18 +172,16 @@ def measure(network: stjax.Model, layer: str, options: argparse.Namespace) -> di
 
 def steps_table(rows: list[dict[str, Any]]) -> list[str]:
     """Markdown. Memory: what the chunk was estimated to take, what its program asks for, and the most ever in use."""
-    lines = [
-        "| layer | chunk | unit-steps/s | useful GFLOP/s | of the matrix rate | compile s "
-        "| chunk GB: estimate, program | peak GB | x PyTorch |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    heads = ["layer", "chunk", "unit-steps/s", "useful GFLOP/s", "of the matrix rate", "compile s"]
+    heads += ["chunk GB: estimate, program", "peak GB", "x PyTorch"]
+    lines = []
     for r in rows:
         cells = [r["layer"], r["chunk"], f"{r['unit_steps_per_s']:.1f}", f"{r['useful_gflops']:.0f}"]
         cells += [f"{r['of_matrix']:.0%} of {r['matrix_gflops']:.0f}", f"{r['compile_s']:.1f}"]
         cells += [f"{r['estimated_gb']:.2f}, {r['compiled_gb']:.2f}", f"{r['peak_gb']:.1f}"]
         cells += [f"{r['times_torch']:.1f}" if r["times_torch"] else "-"]
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    return lines
+        lines.append(cells)
+    return markdown_table(heads, lines)
 
 
 def main() -> None:
@@ -221,11 +222,14 @@ def main() -> None:
     if "processes" in parts:
         rows = benchmark_processes.scaling()
         report("processes", rows, benchmark_processes.table(rows))
-    if {"steps", "layers"} & set(parts):
+    if {"steps", "layers", "units"} & set(parts):
         network = stjax.load(MODEL)
         if "steps" in parts:
             rows = [measure(network, layer, options) for layer in asked or LAYERS]
             report("steps", rows, steps_table(rows))
+        if "units" in parts:
+            found_of_units = benchmark_units.compare(network)
+            report("units", found_of_units, benchmark_units.table(found_of_units))
         if "layers" in parts:
             matrix = matrix_rate(jnp.dtype(options.precision))
             precision = None if options.precision == "float32" else options.precision

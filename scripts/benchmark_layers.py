@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from markdown_table import markdown_table
 
 import stjax
 from stjax.atlas import fill, plan, resume
@@ -71,16 +72,13 @@ def whole_layer(network: stjax.Model, layer: str, steps: int, precision: Any, li
 
 def table(rows: list[dict[str, Any]], steps: int, matrix_gflops: float) -> list[str]:
     """Markdown, with a last line for all of them."""
-    lines = [
-        f"| layer | results | {steps} steps, s | to the first step, s | unit-steps/s | useful GFLOP/s "
-        "| of the matrix rate |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    heads = ["layer", "results", f"{steps} steps, s", "to the first step, s", "unit-steps/s", "useful GFLOP/s"]
+    lines = []
     for row in rows:
         seconds = f"{'' if row['measured'] else '~'}{row['seconds']:.1f}"
         cells = [row["layer"], row["results"], seconds, f"{row['compile_s']:.1f}", f"{row['unit_steps_per_s']:.1f}"]
         cells += [f"{row['useful_gflops']:.0f}", f"{row['useful_gflops'] / matrix_gflops:.0%}"]
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
+        lines.append(cells)
     total = sum(row["seconds"] for row in rows)
-    lines += [f"| all {len(rows)} | {sum(row['results'] for row in rows)} | {total:.0f} | | | | |"]
-    return [*lines, "", "~: broken off and extrapolated."]
+    lines.append([f"all {len(rows)}", sum(row["results"] for row in rows), f"{total:.0f}", "", "", "", ""])
+    return [*markdown_table([*heads, "of the matrix rate"], lines), "", "~: broken off and extrapolated."]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from markdown_table import markdown_table
 
 from stjax.atlas import results
 
@@ -65,15 +66,12 @@ def scaling() -> list[dict[str, Any]]:
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
-    lines = [
-        "| processes x simulated devices | results | largest difference, grey levels "
-        "| exchanges in the compiled step | s |",
-        "|---|---|---|---|---|",
-    ]
+    heads = ["processes x simulated devices", "results", "largest difference, grey levels"]
+    lines = []
     for row in rows:
         cells = [f"{row['processes']} x {row['devices']}", row["results"], f"{row['largest_difference']:.1g}"]
-        lines.append("| " + " | ".join(map(str, [*cells, row["exchanges"], f"{row['seconds']:.0f}"])) + " |")
-    return lines
+        lines.append([*cells, row["exchanges"], f"{row['seconds']:.0f}"])
+    return markdown_table([*heads, "exchanges in the compiled step", "s"], lines)
 
 
 def first_result(layer: str, model: str) -> dict[str, float]:

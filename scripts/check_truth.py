@@ -24,6 +24,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from markdown_table import markdown_table
 from rich.progress import Progress
 
 import stjax
@@ -39,8 +40,6 @@ from stjax.training.evaluation import predict
 
 MODELS = "embedded,embedded-seed1,embedded-seed2"
 LAYERS = "motion/conv1_2,motion/conv2_2,motion/conv3_2,motion/conv4_2,conv4_fusion,fc5,classes"
-HELD_OUT = 2**31 - 1
-"""Seed of the clips that no network is trained on, the same as in scripts/train_embedded.py."""
 ALIKE = 0.7
 """Correlation from which two optima of a unit count as the same."""
 AUTHORS = (
@@ -59,7 +58,7 @@ def try_out(count: int) -> dict[str, float]:
     batch = len(generated.CLASSES)
     found = []
     for first in range(0, count, batch):
-        clip, known = generated.examples(jax.random.key(HELD_OUT), first, batch)
+        clip, known = generated.examples(jax.random.key(generated.HELD_OUT), first, batch)
         recovered = truth.recover(truth.match(clip.motion), known.label)
         found.append((known.motion, recovered.motion, recovered.profile))
     motion, right, profile = (np.concatenate(column) for column in zip(*found, strict=True))
@@ -249,8 +248,7 @@ def markdown(parts: Sequence[Table]) -> str:
     """
     lines = []
     for title, heads, rows in parts:
-        lines += [f"### {title}", "", "| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
-        lines += ["| " + " | ".join(row) + " |" for row in rows] + [""]
+        lines += [f"### {title}", "", *markdown_table(heads, rows), ""]
     return "\n".join(lines)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from markdown_table import markdown_table
 from rich.progress import track
 
 import stjax
@@ -107,16 +108,14 @@ def main() -> None:
             results.append({"layer": layer, "recipe": name, "values": medians, "gain": gain})
         picture(options.out / f"{layer.replace('/', '-')}.png", rows, network.preprocessing.mean)
     steps = sorted({step for r in results for step in r["values"]})
-    lines = [
-        "| layer | recipe | " + " | ".join(map(str, steps)) + " | a / ahat | steps to PAPER's value |",
-        "|---" * (len(steps) + 4) + "|",
-    ]
+    rows = []
     for r in results:
         goal = next((p["values"][300] for p in results if p["layer"] == r["layer"] and p["recipe"] == "paper"), None)
         reached = next((s for s in steps if goal is not None and r["values"].get(s, -np.inf) >= goal), None)
         cells = [f"{r['values'][s]:.1f}" if s in r["values"] else "" for s in steps]
         ends = [f"{r['gain']:.1f}", str(reached or "not reached")]
-        lines.append("| " + " | ".join([r["layer"], r["recipe"], *cells, *ends]) + " |")
+        rows.append([r["layer"], r["recipe"], *cells, *ends])
+    lines = markdown_table(["layer", "recipe", *steps, "a / ahat", "steps to PAPER's value"], rows)
     print("\n".join(lines))
     (options.out / "recipes.md").write_text("\n".join(lines) + "\n")
     (options.out / "recipes.json").write_text(json.dumps(results, indent=2))

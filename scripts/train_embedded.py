@@ -24,6 +24,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from stjax.compiled import jit
 from stjax.convert import store
 from stjax.errors import UsageError
 from stjax.networks.two_stream import TwoStream
@@ -52,11 +53,9 @@ ADVERSARY = (200.0, 80.0)
 frame (6.4 grey levels over 400 px, ten fields). With (300, 80) 1500 steps end at 98.5 %, discs and squares confused."""
 PERTURBED = 2**30
 """Folded into a clip's key for its perturbation: none of the numbers that the clip itself folds in."""
-HELD_OUT = 2**31 - 1
-"""Seed of the clips that no network is trained on."""
 
 
-@partial(jax.jit, static_argnums=2)
+@partial(jit, static_argnums=2)
 def batch(key: jax.Array, first: Any, perturbed: bool) -> Labelled:
     """The clips numbered first .. first + BATCH - 1 of a key's series."""
     clip, truth = generated.examples(key, first, BATCH)
@@ -78,18 +77,18 @@ def training_clips(seed: int, step: int) -> Iterator[Labelled]:
 def held_out(count: int) -> Iterator[Labelled]:
     """The first clips of a series that training never sees."""
     for first in range(0, count, BATCH):
-        yield batch(jax.random.key(HELD_OUT), first, False)
+        yield batch(jax.random.key(generated.HELD_OUT), first, False)
 
 
 def distracted(count: int) -> np.ndarray:
     """Which of the held-out clips have a second shape."""
-    key = jax.random.key(HELD_OUT)
+    key = jax.random.key(generated.HELD_OUT)
     return np.concatenate([generated.examples(key, i, BATCH).truth.distracted for i in range(0, count, BATCH)])
 
 
 def in_training_form(form: Normalised, state: State, count: int) -> np.ndarray:
     """The answers before normalisation was folded away, in float32."""
-    answer = jax.jit(lambda params, moments, clip: form.forward(params, moments, clip)[0].argmax(-1))
+    answer = jit(lambda params, moments, clip: form.forward(params, moments, clip)[0].argmax(-1))
     return np.concatenate([answer(state.params, state.moments, b.clip) for b in held_out(count)])
 
 
@@ -105,8 +104,8 @@ def provenance(args: argparse.Namespace, accuracy: float, measured: dict[str, np
     versions = ", ".join(f"{p} {importlib.metadata.version(p)}" for p in ("jax", "flax", "optax", "numpy"))
     return (
         f"Largest activation before the ReLU of every unit over {args.held_out} generated clips held out from training "
-        f"(seed {HELD_OUT}). Lifted to a tenth of their layer's median: {dead}. The network: {BATCH} classes of "
-        f"generated clips with known motion (stjax/training/generated.py), {args.steps} steps of {BATCH} perturbed "
+        f"(seed {generated.HELD_OUT}). Lifted to a tenth of their layer's median: {dead}. The network: {BATCH} classes "
+        f"of generated clips with known motion (stjax/training/generated.py), {args.steps} steps of {BATCH} perturbed "
         f"clips, batch normalisation folded away, auxiliary heads thrown away; {accuracy:.2%} of the held-out clips "
         f"right. Made on {datetime.date.today()} by: python scripts/train_embedded.py --seed {args.seed} --steps "
         f"{args.steps} --held-out {args.held_out} --out weights/{args.out.name}; {versions}."

@@ -25,6 +25,7 @@ from stjax.ascent.recipes import PAPER as PAPER
 from stjax.ascent.recipes import Recipe as Recipe
 
 # how many are found
+from stjax.compiled import jit as jit
 from stjax.atlas.run import Summary as Summary
 from stjax.atlas.run import visualize_units as visualize_units
 

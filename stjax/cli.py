@@ -17,13 +17,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from stjax import show, weight_commands, zoo
+from stjax import compiled, show, weight_commands, zoo
 from stjax.ascent import recipes
 from stjax.ascent.regularizers import KAPPA
-from stjax.atlas import compiled, fill, hosts, plan, resume
+from stjax.atlas import fill, hosts, plan, resume
 from stjax.atlas import run as atlas
 from stjax.convert.store import Model, count
-from stjax.errors import UsageError, nearest
+from stjax.errors import UsageError, choose, nearest
 from stjax.networks.geometry import receptive_field, view
 from stjax.types import STREAMS
 
@@ -103,7 +103,7 @@ def visualize(
     """
     how = recipes.named(recipe) if recipe else recipes.suited(layer)
     how = how if steps is None else dataclasses.replace(how, steps=steps)
-    rounding = _choice("precision", precision, PRECISIONS)
+    rounding = choose("precision", precision, PRECISIONS)
     if re.match(r"\w\w+:/", str(out)):
         raise UsageError(f"the output folder must be a local or mounted one: got {out}; mount it, with gcsfuse say")
     compiled.keep()
@@ -205,12 +205,6 @@ def _numbers(text: str) -> list[float]:
         return [float(part) for part in text.split(",")]
     except ValueError:
         raise UsageError(f"chi must be numbers with commas between: got {text!r}; nearest: 10,5,1,0") from None
-
-
-def _choice(what: str, name: str, options: dict[str, Any]) -> Any:
-    if name not in options:
-        raise UsageError(f"{what} must be a known one: {name!r} is not; {nearest(name, options)}")
-    return options[name]
 
 
 def main() -> None:

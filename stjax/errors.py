@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+Value = TypeVar("Value")
 
 
 class UsageError(ValueError):
@@ -24,3 +27,17 @@ def nearest(name: str, options: Iterable[str]) -> str:
         return f"nearest: {close[0]}"
     shown = ", ".join(options[:12])
     return f"one of: {shown}" + (", ..." if len(options) > 12 else "")
+
+
+def choose(what: str, name: str, options: Mapping[str, Value]) -> Value:
+    """The option of a name.
+
+    Raises:
+      UsageError: there is none of that name; its text says what it would be a name of.
+
+    >>> choose("dtype", "half", {"half": 16, "single": 32})
+    16
+    """
+    if name not in options:
+        raise UsageError(f"{what} must be a known one: {name!r} is not; {nearest(name, options)}")
+    return options[name]

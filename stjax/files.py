@@ -11,8 +11,12 @@ from pathlib import Path
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """A temporary name beside `path`; renamed to `path` when the block ends well, removed when it does not.
+
+    Args:
+      path: of the file that is to be whole or as it was before; its folder is made.
+      durable: the file is on the disk before it gets its name: for what a power failure must not take.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
@@ -26,6 +30,9 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem[:80]}.{uuid.uuid4().hex[:8]}{path.suffix}")
     try:
         yield temporary
+        if durable:
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

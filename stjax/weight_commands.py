@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import typer
@@ -19,13 +18,14 @@ from stjax.convert import published, store
 from stjax.convert.assemble import assemble
 from stjax.convert.releases import RELEASES, named
 from stjax.convert.tables import TABLES
-from stjax.errors import UsageError, nearest
+from stjax.errors import UsageError, choose
 from stjax.files import replacing
+from stjax.networks.two_stream import Fusion
 
 console = Console(stderr=True)
 
 DTYPES = {"float32": np.float32, "float16": np.float16}
-FUSIONS = {"conv2d": "conv2d", "conv3d": "conv3d", "sum": "sum"}
+FUSIONS: dict[str, Fusion] = {"conv2d": "conv2d", "conv3d": "conv3d", "sum": "sum"}
 ORDERS = {"interleaved": False, "stacked": True}
 STATISTICS = {"generated": True, "none": False}
 
@@ -69,10 +69,10 @@ def convert(
     code from one. A fusion layer that no file holds is initialised as the authors start theirs, and is listed as not
     trained. A lone appearance stream gets a motion tower copied from it; a lone motion stream stays on its own.
     """
-    how = _choice("dtype", dtype, DTYPES)
-    stacked = _choice("flow order", flow_order, ORDERS)
-    calibrating = _choice("statistics", statistics, STATISTICS)
-    form = None if fusion is None else _choice("fusion", fusion, FUSIONS)
+    how = choose("dtype", dtype, DTYPES)
+    stacked = choose("flow order", flow_order, ORDERS)
+    calibrating = choose("statistics", statistics, STATISTICS)
+    form = None if fusion is None else choose("fusion", fusion, FUSIONS)
     if out.suffix != ".safetensors":
         raise UsageError(f"the file to write must end in .safetensors: {out} does not; nearest: {out.stem}.safetensors")
     read = [published.read(path, table=table, convolutions_only=convolutions_only, stacked=stacked) for path in files]
@@ -150,9 +150,3 @@ def print_parts(title: str, parts: tuple[store.Part, ...]) -> None:
     for part in parts:
         table.add_row(part.layers, "trained" if part.trained else "not trained", escape(part.origin))
     Console().print(table)
-
-
-def _choice(what: str, name: str, options: Mapping[str, Any]) -> Any:
-    if name not in options:
-        raise UsageError(f"{what} must be a known one: {name!r} is not; {nearest(name, options)}")
-    return options[name]

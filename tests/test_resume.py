@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from stjax import FAST, PAPER, UsageError, cli
-from stjax.atlas import compiled, results, resume
+from stjax.atlas import results, resume
 from stjax.atlas.plan import Job
 from stjax.atlas.writer import Writer
 
@@ -278,23 +278,6 @@ def test_a_writer_stores_what_was_put_before_ctrl_c():
     with pytest.raises(KeyboardInterrupt):
         run()
     assert stored == list(range(5))
-
-
-def test_compiled_programs_are_kept_in_the_user_s_cache_unless_told_otherwise(tmp_path):
-    code = (
-        "import jax; from stjax.atlas import compiled; "
-        "print(compiled.keep(), jax.config.values['jax_compilation_cache_dir'])"
-    )
-    ask = lambda **variables: subprocess.run(  # noqa: E731
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300,
-        env={**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "true", "XDG_CACHE_HOME": str(tmp_path)} | variables,
-    ).stdout.split()  # fmt: skip
-    folder = str(tmp_path / "stjax" / f"compiled-{compiled.jax.__version__}-{compiled._processor()}")
-    assert ask() == [folder, folder]
-    assert ask(JAX_COMPILATION_CACHE_DIR="/elsewhere") == ["None", "/elsewhere"]
-    assert ask(JAX_ENABLE_COMPILATION_CACHE="false") == ["None", "None"]
-    (tmp_path / "file").touch()
-    assert ask(XDG_CACHE_HOME=str(tmp_path / "file")) == ["None", "None"]
 
 
 @pytest.mark.slow

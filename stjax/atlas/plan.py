@@ -19,13 +19,14 @@ BUDGET = 1 << 30
 """Bytes that a chunk may take on a CPU, by the estimate of `bytes_per_unit`."""
 SHARE = 0.6
 """Share of an accelerator's memory that a chunk may take; the rest is for parameters and the compiler."""
-CACHE = 8 << 20
-"""Bytes of maps beyond which a larger chunk is slower on a CPU: conv3_3, 2 cores, chunks of 8, 12, 16, 24, 34 units
-gave 224, 237, 194, - and 264, -, 213, 211, 192 unit-steps/s in two runs (medians of four rounds)."""
-FEWEST, MOST = 12, 512
-"""Bounds of a chunk that memory allows: below 12 units deep kernels are transformed for too few tiles (see
-`networks.convolution`; conv4_3, 8, 10, 12, 16, 24 units: 27.7, 30.4, 31.2, 29.2, 31.1), beyond 512 nothing is gained
-on any device."""
+CACHE = 7 << 20
+"""Bytes of maps beyond which a larger chunk is slower on a CPU: on 2 cores, unit-steps/s of conv3_3 (0.9 MB a unit) in
+chunks of 6, 7, 8, 9, 10, 12: 386, 416, 447, 354, 339, 360; of conv2_2 (64 KB) in 16, 32, 48, 64, 96: 4481, 5128, 5723,
+5788, 5647."""
+FEWEST, MOST = 8, 512
+"""Bounds of a chunk that memory allows: below 8 units deep kernels are transformed for too few tiles (see
+`networks.convolution`; conv4_3 in 5, 6, 8, 10, 12: 32.9, 35.5, 36.8, 36.1, 37.8), beyond 512 nothing is gained on any
+device."""
 
 
 class Job(NamedTuple):
@@ -100,17 +101,26 @@ def chunk_limit(view: View, recipe: Recipe, params: Params) -> int:
     return min(fitting, MOST, max(FEWEST, CACHE // map_bytes(view, params)))
 
 
-def chunks(asked: Sequence[Job], limit: int) -> tuple[int, list[list[Job]]]:
-    """Equal chunks of more than limit / 2 and at most `limit` jobs: of the sizes that pad least, the largest.
+def chunk_size(jobs: int, limit: int) -> int:
+    """More than limit / 2 and at most `limit`, or all jobs where they are fewer: what pads least, then the largest.
 
     A padded place costs what a unit does, so few of them keep the cost linear in the number of units.
+
+    >>> [chunk_size(jobs, 12) for jobs in (9, 90, 97)]
+    [9, 10, 7]
+    """
+    sizes = range(limit // 2 + 1, limit + 1) if jobs > limit else (jobs,)
+    return min(sizes, key=lambda size: (-jobs % size, -size))
+
+
+def chunks(asked: Sequence[Job], limit: int) -> tuple[int, list[list[Job]]]:
+    """Jobs in equal chunks, the last one possibly shorter, and the size of a chunk.
 
     >>> size, parts = chunks([Job(u, None) for u in range(15)], 6)
     >>> size, [len(part) for part in parts]
     (5, [5, 5, 5])
     """
-    sizes = range(limit // 2 + 1, limit + 1) if len(asked) > limit else (len(asked),)
-    size = min(sizes, key=lambda n: (-len(asked) % n, -n))
+    size = chunk_size(len(asked), limit)
     return size, [list(asked[i : i + size]) for i in range(0, len(asked), size)]
 
 

@@ -20,6 +20,7 @@ import numpy as np
 from stjax.atlas.hosts import ALONE, Place
 from stjax.atlas.run import Found
 from stjax.errors import UsageError
+from stjax.files import replacing
 from stjax.networks.geometry import View
 
 MANIFEST = "manifest.jsonl"
@@ -96,17 +97,9 @@ def write(directory: Path, line: Mapping[str, Any], found: Found, place: Place =
       OSError: there is no room, say; then there is no line.
     """
     path = directory / line["arrays"]
-    path.parent.mkdir(parents=True, exist_ok=True)
     streams = {name: x for name, x in found.clip._asdict().items() if x is not None}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(temporary, "wb") as file:
-            np.savez(file, **streams)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path, durable=True) as temporary, open(temporary, "wb") as file:
+        np.savez(file, **streams)
     with open(directory / manifest_name(place), "ab+") as file:
         # A line that an earlier run left cut short must not swallow this one.
         file.seek(max(file.seek(0, os.SEEK_END) - 1, 0))
@@ -123,15 +116,8 @@ def tidy(directory: Path, place: Place = ALONE) -> None:
         return
     lines = [json.dumps(line) for line in _merged([path])]
     if len(lines) < len(path.read_text(errors="replace").splitlines()):
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with open(temporary, "w") as file:
-                file.write("\n".join([*lines, ""]))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(path, durable=True) as temporary:
+            temporary.write_text("\n".join([*lines, ""]))
 
 
 def read(directory: Path) -> list[dict[str, Any]]:

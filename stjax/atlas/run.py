@@ -27,6 +27,7 @@ from stjax.ascent.regularizers import KAPPA
 from stjax.ascent.transforms import centre
 from stjax.atlas import plan, sharding
 from stjax.atlas.plan import Job
+from stjax.compiled import jit
 from stjax.errors import UsageError
 from stjax.networks.geometry import View
 from stjax.types import Clip, Params
@@ -70,7 +71,7 @@ class Found(NamedTuple):
     summary: Summary
 
 
-@functools.partial(jax.jit, static_argnames=("view", "recipe"))
+@functools.partial(jit, static_argnames=("view", "recipe"))
 def begin(
     view: View, recipe: Recipe, params: Params, key: Array, units: Array, strengths: Strengths, start: Clip
 ) -> tuple[State, Array, Array]:
@@ -80,7 +81,7 @@ def begin(
     return states, keys, jnp.zeros(units.shape)
 
 
-@functools.partial(jax.jit, static_argnames=("view", "recipe"), donate_argnames=("states", "slope"))
+@functools.partial(jit, static_argnames=("view", "recipe"), donate_argnames=("states", "slope"))
 def advance(
     view: View,
     recipe: Recipe,
@@ -105,7 +106,7 @@ def advance(
     return jax.lax.fori_loop(0, count, once, (states, slope))
 
 
-@functools.partial(jax.jit, static_argnames=("view", "recipe"))
+@functools.partial(jit, static_argnames=("view", "recipe"))
 def measure(
     view: View, recipe: Recipe, params: Params, units: Array, strengths: Strengths, clips: Clip
 ) -> tuple[Clip, Summary]:
@@ -144,8 +145,7 @@ def slots_for(
     """
     climbing = _rounded(view, precision)
     limit = chunk or plan.chunk_limit(climbing, _aimed(recipe, view), params)
-    size, _ = plan.chunks([Job(unit, None) for unit in range(-(-jobs // devices))], limit)
-    return size
+    return plan.chunk_size(-(-jobs // devices), limit)
 
 
 def climb(

@@ -6,6 +6,7 @@ before it where the file itself says which. Everything else that a source does d
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
@@ -76,6 +77,11 @@ def _sequence(stems: tuple[str, ...], kernel: str, bias: str) -> tuple[tuple[str
     )
 
 
+def _numbered(layer: str, ours: str) -> tuple[tuple[str, str], ...]:
+    """A layer whose arrays a source only numbers: kernel, bias."""
+    return tuple((f"{layer}/{i}", f"{ours}/{leaf}") for i, leaf in enumerate(("kernel", "bias")))
+
+
 _FEATURES = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
 _PYTORCH_ROWS = _sequence(
     (*(rf"features\.{i}" for i in _FEATURES), r"classifier\.0", r"classifier\.3", r"(?:classifier\.6|fc_action)"),
@@ -98,27 +104,19 @@ MATCONVNET = Table(
     layout="HWIO",
 )
 
-_CAFFE_ROWS = (
-    *((rf"(conv\d_\d|fc[67])/{i}", rf"\1/{leaf}") for i, leaf in enumerate(("kernel", "bias"))),
-    *((rf"fc8[\w-]*/{i}", rf"classes/{leaf}") for i, leaf in enumerate(("kernel", "bias"))),
-)
-
 CAFFE = Table(
     name="caffe",
     about="Caffe: VGG_ILSVRC_16_layers and networks trained alike",
     containers=("Caffe",),
-    rows=_CAFFE_ROWS,
+    rows=(*_numbered(r"(conv\d_\d|fc[67])", r"\1"), *_numbered(r"fc8[\w-]*", "classes")),
     layout="OIHW",
     bgr=True,
 )
 
-CUHK = Table(
+CUHK = dataclasses.replace(
+    CAFFE,
     name="cuhk",
     about="Caffe: cuhk_action_{spatial,temporal}_vgg_16 (Wang et al., 2015)",
-    containers=("Caffe",),
-    rows=_CAFFE_ROWS,
-    layout="OIHW",
-    bgr=True,
     mean=CUHK_MEAN,
     classes=101,
 )
@@ -150,10 +148,10 @@ KERAS = Table(
     about="Keras: applications.VGG16",
     containers=("Keras",),
     rows=(
-        *((rf"block(\d)_conv(\d)/{i}", rf"conv\1_\2/{leaf}") for i, leaf in enumerate(("kernel", "bias"))),
-        *((f"fc1/{i}", f"fc6/{leaf}") for i, leaf in enumerate(("kernel", "bias"))),
-        *((f"fc2/{i}", f"fc7/{leaf}") for i, leaf in enumerate(("kernel", "bias"))),
-        *((rf"predictions/{i}", f"classes/{leaf}") for i, leaf in enumerate(("kernel", "bias"))),
+        *_numbered(r"block(\d)_conv(\d)", r"conv\1_\2"),
+        *_numbered("fc1", "fc6"),
+        *_numbered("fc2", "fc7"),
+        *_numbered("predictions", "classes"),
     ),
     layout="HWIO",
     bgr=True,

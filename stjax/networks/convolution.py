@@ -3,9 +3,8 @@
 GPU and TPU compilers choose the form of a convolution themselves. XLA on CPU does not, and its forms differ by ten
 times in speed, so there this file chooses, by static shape, in one place (`_fast_form`). The forms are
 
-    direct      one lax convolution, never without padding
-    patches     nine shifted maps side by side, one matrix product
-    scatter     one matrix product, nine shifted additions: the transpose of patches, for input gradients
+    direct      one lax convolution
+    scatter     one matrix product, nine shifted additions, for input gradients
     winograd    F(4x4, 3x3): 36 small products where direct has 144, between cheap sums over tiles of 6x6
 
 Each maps (batch, h, w, c_in) and a kernel to a convolution of x with p zeros around it. The gradient with respect to
@@ -30,6 +29,7 @@ _ZEROS_AROUND = {"VALID": 0, "SAME": 1}
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 _TILE = 4  # outputs of one Winograd tile along one axis; it reads two more
+_HELD = 12 << 20  # bytes of transformed tiles, before and after the products, that stay in the cache
 _KERNEL_TRANSFORM = np.array([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]], np.float64) / 24
 
 
@@ -115,18 +115,21 @@ def max_pool(x: Array) -> Array:
 
 def _fast_form(batch: int, height: int, width: int, c_in: int, c_out: int, backward: bool) -> Callable[..., Array]:
     """Choose the form for CPU, for a forward convolution whose output is (batch, height, width, c_out)."""
-    # Winograd does a quarter of the arithmetic and moves more memory. Whole cones, unit-steps/s without it, with it
-    # from 128 channels on both sides, and with it also from 64 to 128 channels, each row one run on 2 shared cores:
-    # conv4_3, 8 units: 25.6 28.0 31.8; conv5_3, 4 units: 4.6 5.3, and 2.8 3.1; conv3_3, 32 units: 129 - 165.
-    # From 64 to 64 channels it costs as much as it saves. A kernel of 512 channels grows to 37 MB: it wants many tiles.
+    # Measured on 2 shared cores, compiled with `stjax.jit`. Winograd does a quarter of the arithmetic and moves more
+    # memory, the less so the more channels there are: from 64 to 64 it pays only while its tiles stay in the cache.
+    # Unit-steps/s of whole cones, Winograd from 64 to 128 and 128 to 128 channels on; also from 64 to 64 up to 12 MB;
+    # up to 32 MB: conv3_3, 8 units: 325 411 402; 12 units: 333 314 261; conv4_3, 12 units: 38 38 35. Without it for
+    # fewer than 128 to 256 channels conv4_3 has 34. A kernel of 512 channels grows to 37 MB: it wants many tiles.
     tiles = batch * -(-height // _TILE) * -(-width // _TILE)
-    if min(height, width) >= 12 and c_in >= 64 and c_out >= 128 and tiles >= 96:
+    held = 4 * (_TILE + 2) ** 2 * tiles * (c_in + c_out)
+    worth = c_in + c_out >= 192 or held <= _HELD
+    if min(height, width) >= 12 and min(c_in, c_out) >= 64 and tiles >= 96 and worth:
         return _winograd
-    # Small maps, direct against one product (output px, channels). Forward: 3, 256: 120 154; 3, 512: 77 113;
-    # 1, 512: 40 92. Backward: 5, 256: 93 177; 3, 256: 60 98; 1, 512: 5 68. Channels 3 to 64: 37 65, backward 16 82.
-    # From 16 to 16 channels, 64 px, 24 clips: 115 ms as one product, 11 direct; backward 68.
-    if (c_in <= 20 and c_out >= 64) or max(height, width) <= 5:
-        return _scatter if backward else _patches
+    # Direct against one product, GFLOP/s for (units, px, c_in, c_out), backward: 8, 40, 64, 3: 18 92; 8, 7, 256, 128:
+    # 83 133; 12, 5, 512, 512: 60 110; 12, 3, 512, 512: 14 28. Forward: 8, 40, 3, 64: 45 33; 12, 7, 256, 512: 116 106.
+    # From 16 to 16 channels, 64 px, 24 clips: 68 ms as one product, 11 direct.
+    if backward and ((c_in <= 20 and c_out >= 64) or max(height, width) <= 7):
+        return _scatter
     return _direct
 
 
@@ -183,18 +186,7 @@ def _pad(x: Array, top: int, bottom: int, left: int, right: int) -> Array:
 
 
 def _direct(x: Array, kernel: Array, zeros: int) -> Array:
-    # Without padding XLA on CPU takes a slow path (50 GFLOP/s; with one column of padding 138): 194 px, 64 channels.
-    spare = int(zeros == 0 and jax.default_backend() == "cpu")
-    padding = ((zeros, zeros), (zeros, zeros + spare))
-    y = lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=_DIMENSIONS)
-    return y[:, :, :-1] if spare else y
-
-
-def _patches(x: Array, kernel: Array, zeros: int) -> Array:
-    x = _pad(x, zeros, zeros, zeros, zeros)
-    h, w = x.shape[1] - 2, x.shape[2] - 2
-    columns = [x[:, i : i + h, j : j + w] for i in range(3) for j in range(3)]
-    return jnp.concatenate(columns, -1) @ kernel.reshape(-1, kernel.shape[3])
+    return lax.conv_general_dilated(x, kernel, (1, 1), ((zeros, zeros),) * 2, dimension_numbers=_DIMENSIONS)
 
 
 def _scatter(x: Array, kernel: Array, zeros: int) -> Array:

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from stjax.errors import UsageError
+from stjax.files import replacing
 
 FILE = "training.npz"
 
@@ -37,17 +38,11 @@ def save(folder: Path, state: Any, settings: Mapping[str, Any]) -> None:
     leaves: dict[str, Any] = {
         jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree.leaves_with_path(state)
     }
-    temporary = folder / f".{FILE}.{os.getpid()}"
     try:
-        with open(temporary, "wb") as file:
+        with replacing(folder / FILE, durable=True) as temporary, open(temporary, "wb") as file:
             np.savez(file, **leaves, settings=np.asarray(json.dumps(settings, sort_keys=True)))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, folder / FILE)
     except OSError as error:
         raise UsageError(f"a folder to train into must be writable: {folder}: {error.strerror}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load(folder: Path, like: Any, settings: Mapping[str, Any]) -> Any | None:

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from jax import Array
 
+from stjax.compiled import jit
 from stjax.errors import UsageError
 from stjax.training.fit import Labelled
 from stjax.types import Clip, Network, Params
@@ -26,7 +26,7 @@ class Answers(NamedTuple):
         return self.truth == self.predicted
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(jit, static_argnums=0)
 def predict(network: Network, params: Params, clip: Clip) -> Array:
     """The class of the highest score."""
     return network.apply({"params": params}, clip)[0].argmax(-1)

@@ -20,6 +20,7 @@ from jax import Array
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from stjax.compiled import jit
 from stjax.errors import UsageError
 from stjax.training import checkpoint
 from stjax.training.forms import Form
@@ -144,7 +145,7 @@ def worsen(form: Form, settings: Settings, state: State, batch: Labelled) -> Cli
     return Clip(*map(moved, batch.clip, jax.grad(loss)(batch.clip), settings.adversary))
 
 
-@partial(jax.jit, static_argnums=(0, 1), donate_argnums=2)
+@partial(jit, static_argnums=(0, 1), donate_argnums=2)
 def step(form: Form, settings: Settings, state: State, batch: Labelled) -> tuple[State, Info]:
     """One batch, one step. `state` is given up to it."""
     clip = worsen(form, settings, state, batch) if any(settings.adversary) else batch.clip

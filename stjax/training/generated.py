@@ -22,6 +22,8 @@ from stjax.types import Clip
 FIELDS = 10
 SIDE = 64
 PREPROCESSING = Preprocessing()
+HELD_OUT = 2**31 - 1
+"""Seed of the clips that no network is trained on."""
 DISTRACTED = 0.3
 """Share of clips with a second shape that stands still in the background."""
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import partial
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jaxtyping import Float
 
+from stjax.compiled import jit
 from stjax.errors import UsageError
 from stjax.types import Clip, Network, Params
 
@@ -20,7 +20,7 @@ FLOOR_SHARE = 0.1
 Maxima = dict[str, Float[np.ndarray, " channels"]]
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(jit, static_argnums=0)
 def maxima(network: Network, params: Params, clip: Clip) -> dict[str, Array]:
     """Each unit's largest activation in one batch of clips.
 

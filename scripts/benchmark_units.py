@@ -1,0 +1,48 @@
+"""What many units cost, and what rounding costs them. A part of `benchmark.py`."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import jax
+import numpy as np
+from markdown_table import markdown_table
+
+import stjax
+
+LAYER = "appearance/conv3_3"
+FEW, MANY, ROUNDED = 9, 90, 16
+
+
+def compare(network: stjax.Model) -> dict[str, Any]:
+    """Seconds for few and for ten times as many units, and bfloat16 results over those in float32."""
+    view, ahat = stjax.view(network.module, LAYER), network.statistics.ahat[LAYER]
+
+    def find(count: int, **how: Any) -> tuple[float, stjax.Summary]:
+        begin = time.perf_counter()
+        key = jax.random.key(0)
+        _, summary = stjax.visualize_units(view, stjax.FAST, network.params, key, units=range(count), ahat=ahat, **how)
+        return time.perf_counter() - begin, summary
+
+    for count in (FEW, MANY):
+        find(count)
+    few, many = (float(np.median([find(count)[0] for _ in range(3)])) for count in (FEW, MANY))
+    exact, rounded = find(ROUNDED)[1], find(ROUNDED, precision="bfloat16")[1]
+    return {
+        "few_s": few,
+        "many_s": many,
+        "bfloat16_value": float(np.median(rounded.value / exact.value)),
+        "bfloat16_activation": float(np.median(rounded.activation / exact.activation)),
+    }
+
+
+def table(found: dict[str, Any]) -> list[str]:
+    heads = ["what", f"{LAYER}, {stjax.FAST.steps} steps"]
+    rows = [
+        [f"{FEW} units, s", f"{found['few_s']:.2f}"],
+        [f"{MANY} units, s", f"{found['many_s']:.2f}"],
+        [f"bfloat16 over float32, value, median of {ROUNDED}", f"{found['bfloat16_value']:.3f}"],
+        [f"bfloat16 over float32, activation, median of {ROUNDED}", f"{found['bfloat16_activation']:.3f}"],
+    ]
+    return markdown_table(heads, rows)
