@@ -28,6 +28,10 @@ from stjax.types import Clip, Params
 FORMAT = 1
 TYPES = {np.dtype(np.float64): "F64", np.dtype(np.float32): "F32", np.dtype(np.float16): "F16"}
 """What safetensors calls them."""
+SLAB = 64 << 20
+"""Bytes of a tensor that are written at once."""
+ALIGNMENT = 64
+"""Bytes; XLA's own on a CPU."""
 
 
 class Statistics(NamedTuple):
@@ -176,11 +180,21 @@ def _write(path: Path, tensors: Mapping[str, tuple[Any, np.dtype]], metadata: Ma
         file.write(len(text).to_bytes(8, "little") + text)
         for name in order:
             array, dtype = tensors[name]
-            with np.errstate(over="ignore"):
-                values = np.ascontiguousarray(array, dtype)
-            if dtype == np.float16 and not _finite(values):
-                raise UsageError(f"float16 holds numbers up to 65504: {name} has larger ones; keep float32")
-            file.write(values.data if values.size else b"")
+            for slab in _slabs(np.asarray(array)):
+                with np.errstate(over="ignore"):
+                    values = np.ascontiguousarray(slab, dtype)
+                if dtype == np.float16 and not _finite(values):
+                    raise UsageError(f"float16 holds numbers up to 65504: {name} has larger ones; keep float32")
+                file.write(values.data if values.size else b"")
+
+
+def _slabs(array: np.ndarray) -> Iterator[np.ndarray]:
+    """An array in pieces along its first axes: what a source holds in another order is copied a piece at a time."""
+    if array.nbytes <= SLAB or array.ndim < 2:
+        yield array
+    else:
+        for part in array:
+            yield from _slabs(part)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -214,9 +228,18 @@ def _tensors(path: Path) -> Iterator[tuple[str, np.ndarray]]:
             if tensor["dtype"] not in types:
                 known = ", ".join(types)
                 raise UsageError(f"a weights file must hold {known}: {path}: {name} is {tensor['dtype']}")
-            file.seek(8 + size + tensor["data_offsets"][0])
-            flat = np.fromfile(file, types[tensor["dtype"]], math.prod(tensor["shape"]))
-            yield name, flat.reshape(tensor["shape"])
+            begin, end = tensor["data_offsets"]
+            file.seek(8 + size + begin)
+            held = _aligned(end - begin)
+            file.readinto(held.data)
+            yield name, held.view(types[tensor["dtype"]]).reshape(tensor["shape"])
+
+
+def _aligned(size: int) -> np.ndarray:
+    """Bytes that JAX on a CPU uses where they lie; from another address it copies them."""
+    held = np.empty(size + ALIGNMENT, np.uint8)
+    begin = -held.ctypes.data % ALIGNMENT
+    return held[begin : begin + size]
 
 
 def load(path: Path) -> Model:
