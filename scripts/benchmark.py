@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import resource
@@ -45,9 +46,12 @@ LAYERS = ("appearance/conv3_3", "appearance/conv4_3", "appearance/conv5_3", "con
 PARTS = ("steps", "layers", "units", "processes", "first")
 
 
-def seconds(call: Callable[[], Any], repeats: int) -> float:
-    """Mean of `repeats` calls after the first, which may compile."""
+def seconds(call: Callable[[], Any]) -> float:
+    """Mean over calls for a second or more; the first may compile, the second tells how many."""
     jax.block_until_ready(call())
+    begin = time.perf_counter()
+    jax.block_until_ready(call())
+    repeats = max(2, math.ceil(1.0 / (time.perf_counter() - begin)))
     begin = time.perf_counter()
     for _ in range(repeats):
         result = call()
@@ -60,7 +64,7 @@ def matrix_rate(dtype: Any) -> float:
     side = 8192 if jax.default_backend() != "cpu" else 2048
     a = jax.random.normal(jax.random.key(0), (side, side), jnp.float32).astype(dtype)
     product = stjax.jit(lambda a: a @ a)
-    return 2 * side**3 / seconds(lambda: product(a), 5)
+    return 2 * side**3 / seconds(lambda: product(a))
 
 
 class Ours:
@@ -97,7 +101,7 @@ class Ours:
 
     def rate(self) -> float:
         """Unit-steps per second."""
-        return self.chunk * self.steps / seconds(self, 3)
+        return self.chunk * self.steps / seconds(self)
 
 
 def torch_step(network: stjax.Model, layer: str) -> Callable[[], None] | None:
@@ -148,7 +152,7 @@ def measure(network: stjax.Model, layer: str, options: argparse.Namespace) -> di
     for _ in range(options.rounds):
         row = {"matrix": matrix_rate(dtype), "rate": ours.rate()}
         if other:
-            row["torch"] = 1.0 / seconds(other, 2)
+            row["torch"] = 1.0 / seconds(other)
         rows.append(row)
     rate = statistics.median(row["rate"] for row in rows)
     useful = rate * ours.flops
