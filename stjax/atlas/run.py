@@ -4,7 +4,9 @@ Units, chi, kappa and ahat are traced, so every chunk of a layer runs the same c
 couples two jobs: what a unit becomes depends on (weights, recipe, layer, unit, chi, seed) alone. So a chunk may be
 spread over devices, and results leave for the host while the next chunk is under way.
 
-Every job takes the same number of steps, so all slots of a chunk end together: there is no freed slot to refill.
+Every job takes the same number of steps, so all slots of a chunk end together: there is no freed slot to refill. Ending
+a job that has converged would free few: of FAST's 60 steps, the middle 80 % of conv3_3's units come to stay within 1 %
+of their last value after 49 to 54, of conv4_3's after 55 to 57.
 """
 
 from __future__ import annotations
