@@ -29,7 +29,7 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # Not figures, whose arrays are NumPy's and annotated in its own way (ArrayLike cannot be checked at run time).
-CHECKED = ("types", "preprocess", "networks", "ascent", "video", "convert", "atlas", "zoo")
+CHECKED = ("types", "preprocess", "networks", "ascent", "video", "convert", "atlas", "training", "zoo")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

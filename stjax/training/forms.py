@@ -6,7 +6,7 @@ Both hold the parameters of the network itself, name by name, so either may star
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,7 @@ class Moments(NamedTuple):
     variance: dict[str, Array]
 
 
+@runtime_checkable
 class Form(Protocol):
     """A network as the training loop sees it. Hashable, since it is static in the compiled step."""
 

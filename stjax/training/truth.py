@@ -259,7 +259,7 @@ def magnitude(motion: Any) -> np.ndarray:
     5.0
     """
     flow = np.asarray(decode_flow(motion))
-    return np.sqrt((flow**2).sum(-1)).mean((-4, -3, -2, -1))
+    return np.asarray(np.sqrt((flow**2).sum(-1)).mean((-4, -3, -2, -1)))
 
 
 def slowness(motion: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -270,7 +270,7 @@ def slowness(motion: Any) -> tuple[np.ndarray, np.ndarray]:
     """
     x = np.asarray(motion, np.float32)
     temporal, down, right = (np.abs(np.diff(x, axis=axis)).mean((-5, -4, -3, -2, -1)) for axis in (-4, -3, -2))
-    return temporal, (down + right) / 2
+    return np.asarray(temporal), np.asarray((down + right) / 2)
 
 
 def likeness(one: Any, other: Any) -> np.ndarray:
@@ -281,7 +281,7 @@ def likeness(one: Any, other: Any) -> np.ndarray:
     """
     a, b = (x - x.mean((-3, -2), keepdims=True) for x in (np.asarray(one, np.float64), np.asarray(other, np.float64)))
     product, lengths = (a * b).sum((-3, -2, -1)), (a * a).sum((-3, -2, -1)) * (b * b).sum((-3, -2, -1))
-    return product / np.sqrt(lengths + 1e-12)
+    return np.asarray(product / np.sqrt(lengths + 1e-12))
 
 
 def appearance_of(clip: Clip) -> np.ndarray:
