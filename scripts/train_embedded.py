@@ -55,7 +55,7 @@ PERTURBED = 2**30
 """Folded into a clip's key for its perturbation: none of the numbers that the clip itself folds in."""
 
 
-@partial(jit, static_argnums=2)
+@partial(jax.jit, static_argnums=2)
 def batch(key: jax.Array, first: Any, perturbed: bool) -> Labelled:
     """The clips numbered first .. first + BATCH - 1 of a key's series."""
     clip, truth = generated.examples(key, first, BATCH)

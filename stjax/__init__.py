@@ -24,8 +24,10 @@ from stjax.ascent.recipes import FAST as FAST
 from stjax.ascent.recipes import PAPER as PAPER
 from stjax.ascent.recipes import Recipe as Recipe
 
-# how many are found
+# how a loop of one's own is compiled
 from stjax.compiled import jit as jit
+
+# how many are found
 from stjax.atlas.run import Summary as Summary
 from stjax.atlas.run import visualize_units as visualize_units
 

@@ -308,6 +308,13 @@ def test_channels_the_other_way_round_raise_a_doubt(tmp_path):
     assert "channels may not be BGR, as caffe declares" in found[0]
 
 
+def test_a_folded_file_raises_a_doubt(tmp_path):
+    made = tower()
+    made["conv1_1"]["kernel"] = made["conv1_1"]["kernel"] / 2000
+    _, found = convert(write("PyTorch legacy", made, tmp_path / "a"))
+    assert any("the range of inputs may not be that of torchvision (0..1)" in doubt for doubt in found)
+
+
 @pytest.mark.parametrize(
     ("table", "scale", "doubtful"),
     [
