@@ -19,11 +19,15 @@ channels each way run at 183 GFLOP/s for 78 on 2 cores."""
 
 
 class jit:
-    """`jax.jit` with the options that make XLA fast on a CPU; for functions that are called, not traced.
+    """`jax.jit` with the options that make XLA fast on a CPU; elsewhere the same as `jax.jit`.
+
+    For the outermost function, the one that your loop calls: what it calls itself is compiled with it.
 
     Args:
       fun: a pure function.
-      how: as for `jax.jit`.
+      how: as for `jax.jit`, about static or donated arguments.
+    Raises:
+      ValueError: at a call from inside another jit, where JAX takes no options; use `jax.jit` there.
 
     >>> double = jit(lambda x: 2 * x)
     >>> float(double(4.0))
