@@ -186,8 +186,10 @@ def main() -> None:
         layer: {int(c): float(measured[layer][c]) for c in np.flatnonzero(ahat[layer] > measured[layer])}
         for layer in module.layers
     }
+    views = f"over {2 * len(chosen) * args.crops} views of {len(CLIPS)} clips"
     metadata = {
         "provenance": provenance(args, weights, len(chosen)),
+        "rough": json.dumps({layer: views for layer in module.layers if not layer.startswith("appearance/")}),
         "floored": json.dumps({layer: units for layer, units in floored.items() if units}),
         "growth_when_doubled": json.dumps({layer: round(g, 4) for layer, g in doubling.items()}),
     }

@@ -36,7 +36,8 @@ def calibrated(model: Model, count: int = CLIPS) -> Model:
         "shapes, exact flow; stjax.training.generated, seed 0), recorded at conversion. Rough: no photograph and no "
         "real video was seen."
     )
-    return dataclasses.replace(model, statistics=Statistics(divisors(firing), provenance))
+    rough = dict.fromkeys(firing, f"over {count} generated clips; no photograph and no real video was seen")
+    return dataclasses.replace(model, statistics=Statistics(divisors(firing), provenance, rough))
 
 
 def _clips(model: Model, count: int) -> Iterator[Clip]:

@@ -151,6 +151,7 @@ def _task(
     count = plan.num_units(shown, network.params)
     units = units or ("all" if name.endswith("classes") else f"0:{min(9, count)}")
     wanted = _units(units, count, name, network.class_names if name.endswith("classes") else ())
+    settings = settings | {"rough": network.statistics.rough.get(name)}
     return fill.Task(shown, plan.jobs(shown, wanted, _numbers(chi)), ahat, resume.stamp(settings, name, recipe, ahat))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -137,7 +138,7 @@ def _vgg16_imagenet() -> Model:
         name=VGG16_IMAGENET.name,
         module=module,
         params=params,
-        statistics=Statistics(ahat, metadata.get("provenance", "")),
+        statistics=Statistics(ahat, metadata.get("provenance", ""), json.loads(metadata.get("rough", "{}"))),
         # torchvision's own mean, a few tenths of a grey level from VGG's: with it the folded network is
         # the published one exactly, zero padding included.
         preprocessing=Preprocessing(mean=TORCHVISION_MEAN),

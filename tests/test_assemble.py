@@ -225,6 +225,7 @@ def test_a_lone_motion_stream_stands_alone(tmp_path, folder):
     loaded = calibrate.calibrated(zoo.load(tmp_path / "motion.safetensors"), count=2)
     assert set(loaded.statistics.ahat) <= set(loaded.module.layers)
     assert len(loaded.statistics.ahat) > 10
+    assert loaded.statistics.rough.keys() == loaded.statistics.ahat.keys()
     shown = view(loaded.module, "motion/conv3_1")
     _, found = shown.network.apply({"params": loaded.params}, Clip(None, jnp.zeros((1, 10, 24, 24, 2))))
     assert found["motion/conv3_1"].shape == (1, 1, 1, 4)

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -39,10 +40,12 @@ class Statistics(NamedTuple):
 
     ahat: layer -> (channels,), the largest activation of each unit, before the ReLU.
     provenance: which data, how many, recorded by which command.
+    rough: layer -> why its ahat is a rough scale and no more, in a few words; a layer that is not there is not rough.
     """
 
     ahat: Mapping[str, Any]
     provenance: str
+    rough: Mapping[str, str] = MappingProxyType({})
 
 
 class Part(NamedTuple):
@@ -153,6 +156,7 @@ def save(path: Path, model: Model, dtype: Any = np.float32) -> None:
         "parts": [part._asdict() for part in model.parts],
         "class_names": model.class_names,
         "statistics": model.statistics.provenance,
+        "rough": dict(model.statistics.rough),
         "sources": [source._asdict() for source in model.sources],
         "made": model.made,
     }
@@ -258,7 +262,8 @@ def load(path: Path) -> Model:
         preprocessing = Preprocessing(**{name: _tuples(v) for name, v in described["preprocessing"].items()})
         sources = tuple(Source(**source) for source in described.get("sources", ()))
         classes, provenance = tuple(described["class_names"]), described["statistics"]
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        rough = {str(layer): str(why) for layer, why in described.get("rough", {}).items()}
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise UsageError(f"a weights file must carry stjax metadata: {path} does not ({error!r})") from None
     groups = unflatten({name: jnp.asarray(array, jnp.float32) for name, array in _tensors(path)})
     params = groups.get("params", {})
@@ -267,7 +272,7 @@ def load(path: Path) -> Model:
         name=path.stem,
         module=module,
         params=params,
-        statistics=Statistics(jax.tree.map(np.asarray, flatten(groups.get("ahat", {}))), provenance),
+        statistics=Statistics(jax.tree.map(np.asarray, flatten(groups.get("ahat", {}))), provenance, rough),
         preprocessing=preprocessing,
         parts=parts,
         class_names=classes,
