@@ -20,7 +20,7 @@ from rich.table import Table
 from stjax import compiled, show, weight_commands, zoo
 from stjax.ascent import recipes
 from stjax.ascent.regularizers import KAPPA
-from stjax.atlas import fill, hosts, plan, resume
+from stjax.atlas import fill, hosts, plan, results, resume
 from stjax.atlas import run as atlas
 from stjax.convert.store import Model, count
 from stjax.errors import UsageError, choose, nearest
@@ -108,7 +108,7 @@ def visualize(
         raise UsageError(f"the output folder must be a local or mounted one: got {out}; mount it, with gcsfuse say")
     compiled.keep()
     # Before the processes meet none of them writes, so all of them read the same and share out the same.
-    records = resume.survey(out)
+    records = results.read(out) if distributed else []
     place = hosts.meet(coordinator, processes, process) if distributed else hosts.ALONE
     network = zoo.load(model)
     settings = {
@@ -126,19 +126,18 @@ def visualize(
     tasks = [_task(network, name, units, chi, how, settings) for name in _layers(network, layer)]
     for task in tasks:
         atlas.check(task.view, task.asked, ahat=task.ahat, kappa=kappa, chunk=chunk)
-    if not show.show(
-        out,
-        network,
-        how,
-        tasks,
-        records,
+    request = show.Request(
+        out=out,
+        network=network,
+        recipe=how,
+        tasks=tasks,
         place=place,
         kappa=kappa,
         seed=seed,
         chunk=chunk,
         precision=rounding,
-        console=console,
-    ):
+    )
+    if not show.show(request, records, console):
         raise typer.Exit(1)
 
 

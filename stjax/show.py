@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from stjax import figures
 from stjax.ascent.recipes import Recipe
-from stjax.atlas import fill, hosts, results, resume
+from stjax.atlas import fill, folder, hosts, results, resume
 from stjax.atlas import run as atlas
 from stjax.atlas.fill import Share, Task
 from stjax.atlas.hosts import Place
@@ -27,45 +28,65 @@ class Stopped(Exception):
     """Ctrl-C, after what was finished has been stored and drawn. Its text is one line."""
 
 
-def show(
-    out: Path,
-    network: Model,
-    recipe: Recipe,
-    tasks: Sequence[Task],
-    records: Sequence[Mapping[str, Any]],
-    *,
-    place: Place,
-    kappa: float,
-    seed: int,
-    chunk: int | None,
-    precision: Any,
-    console: Console,
-) -> bool:
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Request:
+    """What a command asks for, once it is clear that it can be met.
+
+    Attributes:
+      out: the folder; made if it is not there.
+      network: with the statistics that the tasks have.
+      recipe: not aimed.
+      tasks: layers of one name, that of the sheets.
+      place: of this process.
+      kappa, chunk, precision: as for `visualize_units`.
+      seed: of every layer's key.
+    """
+
+    out: Path
+    network: Model
+    recipe: Recipe
+    tasks: Sequence[Task]
+    place: Place
+    kappa: float
+    seed: int
+    chunk: int | None
+    precision: Any
+
+
+def show(request: Request, records: Sequence[Mapping[str, Any]], console: Console) -> bool:
     """Finds, stores and draws what a folder lacks of some tasks, and says so; True if then all of it is there.
 
     Each process finds and draws its own share. The first alone shows progress, waits at the end for the results of
     the others, and writes the sheets and the index.
 
     Args:
-      out: the folder; made if it is not there.
-      network: with the statistics that the tasks have.
-      recipe: not aimed.
-      tasks: layers of one name, that of the sheets.
-      records: from `resume.survey`, taken before the processes met.
-      place: of this process.
-      kappa, chunk, precision: as for `visualize_units`.
-      seed: of every layer's key.
+      request: what is asked for.
+      records: where several processes share the work, from `results.read`, taken before they met.
       console: for progress and warnings.
     Raises:
-      UsageError: the folder holds other work, or cannot take the results.
+      UsageError: the folder holds other work, or somebody else's files in the way, or cannot take the results.
       Stopped: Ctrl-C.
     """
-    shares = [fill.share(out, task, records, place) for task in tasks]
-    results.prepare(out)
+    out, tasks, place = request.out, request.tasks, request.place
+    alone = place == hosts.ALONE
+    folder.prepare(out)
+    with folder.hold(out, alone=alone):
+        # Read and judged while nobody else can change it; touched only then.
+        if alone:
+            records = results.read(out)
+        shares = [fill.share(out, task, records, place) for task in tasks]
+        jobs = {task.view.layer: share.jobs for task, share in zip(tasks, shares, strict=True)}
+        folder.guard(out, records, jobs, place)
+        if alone:
+            folder.sweep(out)
+        return _fill(request, shares, records, console)
+
+
+def _fill(request: Request, shares: Sequence[Share], records: Sequence[Mapping[str, Any]], console: Console) -> bool:
+    out, network, recipe, tasks, place = (request.out, request.network, request.recipe, request.tasks, request.place)
     total, tally = sum(len(share.jobs) for share in shares), _Tally()
     try:
         with (
-            resume.hold(out, alone=place == hosts.ALONE),
             figures.Drawer(out, network.preprocessing.mean, _drawers()) as drawer,
             _progress(console, shown=place.index == 0 and total > 0) as bar,
         ):
@@ -86,12 +107,12 @@ def show(
                         task,
                         recipe,
                         network.params,
-                        jax.random.key(seed),
+                        jax.random.key(request.seed),
                         share.jobs,
                         place=place,
-                        kappa=kappa,
-                        chunk=chunk,
-                        precision=precision,
+                        kappa=request.kappa,
+                        chunk=request.chunk,
+                        precision=request.precision,
                         class_names=network.class_names,
                         finished=finished,
                         progress=_reporter(bar, meter, task.view.layer, tally.finished, total, recipe.steps),

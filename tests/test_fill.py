@@ -15,7 +15,7 @@ import jax, numpy as np
 sys.path.insert(0, sys.argv[1])
 from conftest import draw_params, slim
 import stjax
-from stjax.atlas import fill, plan, resume
+from stjax.atlas import fill, plan, results, resume
 
 os.fsync = lambda file: None  # 5,000 of them take a while, and no memory
 network = slim()
@@ -25,7 +25,7 @@ directory = Path(sys.argv[2])
 for number in (8, 625):
     asked = plan.jobs(shown, range(8), np.arange(number) / 16)
     task = fill.Task(shown, asked, ahat, resume.stamp({}, shown.layer, recipe, ahat))
-    share = fill.share(directory, task, resume.survey(directory))
+    share = fill.share(directory, task, results.read(directory))
     fill.fill(directory, task, recipe, params, jax.random.key(0), share.jobs, chunk=8)  # on 8 devices
     print(len(share.jobs), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

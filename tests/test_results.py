@@ -9,7 +9,7 @@ import pytest
 from conftest import slim
 
 from stjax import Clip, UsageError, view
-from stjax.atlas import results
+from stjax.atlas import folder, results
 from stjax.atlas.plan import Job
 from stjax.atlas.run import Found, Summary
 
@@ -23,8 +23,7 @@ def found(unit: int = 7, chi: float | None = 0.5, end: float = 2.0) -> Found:
 
 def write(directory, one: Found) -> dict:
     line = results.record(VIEW, one, 5.0, {"kappa": 0.5, "seed": 0})
-    results.write(directory, line, one)
-    return line
+    return results.write(directory, line, one)
 
 
 def files(directory) -> list[str]:
@@ -49,11 +48,11 @@ def test_a_job_is_stored_whole(tmp_path):
     ],
 )
 def test_names_follow_layer_unit_and_chi(layer, chi, name):
-    assert results.array_name(layer, found(chi=chi)) == name
+    assert results.array_name(layer, Job(7, chi)) == name
 
 
 def test_close_values_of_chi_do_not_share_a_file():
-    assert results.array_name("fc6", found(chi=1.0)) != results.array_name("fc6", found(chi=1.0 + 1e-7))
+    assert results.array_name("fc6", Job(7, 1.0)) != results.array_name("fc6", Job(7, 1.0 + 1e-7))
 
 
 def test_a_line_holds_what_is_needed_to_see_it_again():
@@ -121,12 +120,59 @@ def test_work_goes_on_after_a_line_cut_short(tmp_path):
     assert [line["unit"] for line in results.read(tmp_path)] == [1, 2, 3]
 
 
-@pytest.mark.parametrize(
-    "text", ["", "\n\n", "[1, 2]\n", "null\n", '{"layer": "fc6"}\n', '{"layer": [], "unit": {}, "chi": 1}\n']
-)
-def test_lines_that_are_no_records_are_passed_over(tmp_path, text):
-    (tmp_path / results.MANIFEST).write_text(text)
+@pytest.mark.parametrize("text", [b"", b"\n\n", b'{"layer": "fc6", "uni', b'{"la', b"\0" * 50, b'{"layer": "\xff\n{'])
+def test_lines_cut_short_are_passed_over(tmp_path, text):
+    (tmp_path / results.MANIFEST).write_bytes(text)
     assert results.read(tmp_path) == []
+
+
+GOOD = {"layer": "fc6", "unit": 3, "chi": 0.5, "dead": False, "arrays": "arrays/fc6/unit0003_chi0.5.npz"}
+HOSTILE = {
+    "no object": "[1, 2]",
+    "null": "null",
+    "a number": "3",
+    "no more than a name": '{"layer": "fc6"}',
+    "deep": "[" * 100_000,
+    "a number of 5,000 digits": '{"unit": ' + "7" * 5000 + "}",
+    "other things": '{"audio": "a.wav", "text": "yes"}',
+    "a table": "name,size",
+} | {
+    f"{name} = {value!r:.30}": json.dumps(GOOD | {name: value})
+    for name, values in {
+        "layer": ([], None, 3, "a\x1b[31m", "a\nb"),
+        "unit": ("3", 3.0, True, -1, None, 10**12, [3]),
+        "chi": ("0.5", -1, float("inf"), float("nan"), {}, 10**400, True),
+        "dead": (0, None, "no"),
+        "arrays": (None, 3, [], "/etc/passwd", "../a.npz", "arrays/../../a.npz", "sheets/a.npz", "arrays/\0"),
+        "sha256": (3, "abc", "A" * 64),
+        "name": (3, ["a"], "\x1b]0;x\x07"),
+        "ahat": ("5", [], {}, None, 10**400),
+        "activation_end": ("2", {}, None),
+        "penalties": (3, [1], {"norm": "2"}),
+        "versions": ("1", {"stjax": 1}, [["jax", "1"]]),
+        "steps": (1.5, "60"),
+    }.items()
+    for value in values
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
+def test_what_stjax_does_not_write_is_refused_in_one_line(tmp_path, text):
+    good = json.dumps(GOOD)
+    (tmp_path / results.MANIFEST).write_text(f"{good}\n{text}\n{good}\n")
+    with pytest.raises(
+        UsageError, match=r"manifest.jsonl: line 2 (is none|has .*, which must be |has no names)"
+    ) as told:
+        results.read(tmp_path)
+    assert str(told.value).isprintable()
+    assert len(str(told.value)) < 400
+
+
+def test_other_files_are_no_manifests(tmp_path):
+    for name in ("manifest-old.jsonl", "manifest.jsonl.bak", "my-manifest.jsonl", "manifest-1a.jsonl"):
+        (tmp_path / name).write_text("mine")
+    (tmp_path / "manifest-12.jsonl").write_text(json.dumps(GOOD))
+    assert results.read(str(tmp_path)) == [GOOD]
 
 
 def test_no_manifest_is_no_results(tmp_path):
@@ -134,7 +180,7 @@ def test_no_manifest_is_no_results(tmp_path):
 
 
 def test_a_folder_is_made_with_its_parents(tmp_path):
-    results.prepare(tmp_path / "a" / "b")
+    folder.prepare(tmp_path / "a" / "b")
     assert files(tmp_path) == []
     assert (tmp_path / "a" / "b").is_dir()
 
@@ -144,5 +190,5 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path, where):
     # A file in the folder's place stops root too, whom permissions do not.
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match=r"must be writable: .*file.*; choose another with --out"):
-        results.prepare(tmp_path / where)
+        folder.prepare(tmp_path / where)
     assert files(tmp_path) == ["file"]

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import os
 import re
 import subprocess
 import sys
+import tracemalloc
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.lib import format as npy
 
-from stjax import FAST, PAPER, UsageError, cli
-from stjax.atlas import results, resume
+from stjax import FAST, PAPER, UsageError, arrays, cli
+from stjax.atlas import folder, results, resume
 from stjax.atlas.plan import Job
 from stjax.atlas.writer import Writer
+from stjax.files import checksum
 
 STEPS = 3
 # Equal chunks, so the same program on the same numbers: no round-off at all.
@@ -42,7 +49,7 @@ def lines(out: Path) -> list[dict]:
     return [json.loads(line) for path in sorted(out.glob("manifest*.jsonl")) for line in path.read_text().splitlines()]
 
 
-def arrays(out: Path) -> dict[str, dict[str, np.ndarray]]:
+def stored(out: Path) -> dict[str, dict[str, np.ndarray]]:
     found = {}
     for record in results.read(out):
         with np.load(out / record["arrays"]) as file:
@@ -54,7 +61,7 @@ def same(out: Path, whole: Path, atol: float = EXACT) -> None:
     """Complete, no job twice, no temporary file, and the arrays of an undisturbed run."""
     names = [(line["layer"], line["unit"], line["chi"]) for line in lines(out)]
     assert len(set(names)) == len(names)
-    expected, actual = arrays(whole), arrays(out)
+    expected, actual = stored(whole), stored(out)
     assert actual.keys() == expected.keys()
     for name, streams in expected.items():
         for stream, array in streams.items():
@@ -150,22 +157,80 @@ def test_missing_keeps_the_order_asked():
     assert resume.missing(records, "fc6", asked) == [Job(3, 0.5), Job(2, 0.5), Job(1, None)]
 
 
+def packed(path: Path) -> None:
+    """A quarter of a gigabyte of zeros in a quarter of a megabyte."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file, file.open("motion.npy", "w") as stream:
+        npy.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": (1 << 26,)})
+        for _ in range(1 << 8):
+            stream.write(bytes(1 << 20))
+
+
+def promising(path: Path) -> None:
+    """A header of a hundred bytes that speaks of a terabyte."""
+    with zipfile.ZipFile(path, "w") as file, file.open("motion.npy", "w") as stream:
+        npy.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": (1 << 38,)})
+
+
+def overlapping(path: Path) -> None:
+    """Thousands of members that are all the same megabyte."""
+    with zipfile.ZipFile(path, "w") as file:
+        with file.open("0.npy", "w") as stream:
+            npy.write_array(stream, np.zeros(1 << 18, np.float32))
+        for number in range(1, 3000):
+            member = copy.copy(file.filelist[0])
+            member.filename = f"{number}.npy"
+            file.filelist.append(member)
+        file._didModify = True
+
+
+def other(**arrays: Any) -> Callable[[Path], None]:
+    """A file that is whole, but another."""
+    return lambda path: np.savez(path, **arrays)
+
+
+FULL = {"appearance": np.arange(300, dtype=np.float32), "motion": np.arange(500, dtype=np.float32)}
 DAMAGE = {
     "a flipped byte": lambda path: path.write_bytes(path.read_bytes()[:-900] + b"\xff" + path.read_bytes()[-899:]),
     "cut short": lambda path: path.write_bytes(path.read_bytes()[:-100]),
     "zeros": lambda path: path.write_bytes(bytes(path.stat().st_size)),
     "empty": lambda path: path.write_bytes(b""),
     "gone": lambda path: path.unlink(),
+    "swapped": other(**{name: array[::-1] for name, array in FULL.items()}),
+    "not finite": other(**{name: array * np.nan for name, array in FULL.items()}),
+    "an array missing": other(motion=FULL["motion"]),
+    "an array more": other(**FULL, extra=np.ones(3)),
+    "a pickled object": other(appearance=np.asarray([{}], object), motion=FULL["motion"]),
+    "packed zeros": packed,
+    "a header that promises": promising,
+    "overlapping members": overlapping,
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
+    "a pipe": lambda path: (path.unlink(), os.mkfifo(path)),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
-def test_a_flaw_is_found(tmp_path, damage):
+def test_a_flaw_is_found_at_the_cost_of_reading_the_file(tmp_path, damage):
     path = tmp_path / "a.npz"
-    np.savez(path, appearance=np.arange(300.0), motion=np.arange(500.0))
-    assert resume.flaw(path) is None
+    record = {"arrays": "a.npz", "sha256": arrays.save(path, FULL)}
+    assert resume.flaw(tmp_path, record) is None
     damage(path)
-    assert resume.flaw(path)
+    tracemalloc.start()
+    assert resume.flaw(tmp_path, record)
+    if path.is_file():
+        # Also of one whose record is a stranger's, and has the right checksum.
+        forged = record | {"sha256": checksum(path)}
+        assert (resume.flaw(tmp_path, forged) is None) == (damage in map(DAMAGE.get, WHOLE))
+    assert tracemalloc.get_traced_memory()[1] < 8e6
+    tracemalloc.stop()
+
+
+WHOLE = ("swapped", "not finite", "an array missing", "an array more")
+"""What nothing but its checksum tells from what was written."""
+
+
+def test_a_record_without_a_checksum_is_found_again(tmp_path):
+    arrays.save(tmp_path / "a.npz", FULL)
+    assert resume.flaw(tmp_path, {"arrays": "a.npz"}) == "its record has no checksum"
 
 
 @pytest.mark.slow
@@ -206,30 +271,11 @@ def test_a_full_disk_is_one_line_and_costs_nothing_finished(tmp_path, weights, w
     assert 1 <= len(kept) < 24
     assert f"File too large; {len(kept)} of 24 finished and kept" in told
     assert (out / "manifest.jsonl").stat().st_size == LIMIT
-    assert all(resume.flaw(out / line["arrays"]) is None for line in kept)
+    assert all(resume.flaw(out, line) is None for line in kept)
     done = process(arguments)
     assert done.returncode == 0, done.stderr
     assert f"24 results in {out}, {len(kept)} of them from before" in " ".join(done.stdout.split())
     same(out, whole)
-
-
-def test_temporaries_of_a_killed_run_are_swept_unless_one_is_at_work(tmp_path):
-    for name in (
-        "arrays/motion/conv1_1/.unit0001.npz.123",
-        "sheets/.a.1f.png",
-        ".index.1f.html",
-        ".stjax-1",
-        "arrays/a.npz",
-    ):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    (tmp_path / ".gitignore").touch()
-    files = lambda: {path.name for path in tmp_path.rglob("*") if path.is_file()}  # noqa: E731
-    with resume.hold(tmp_path, alone=False):
-        resume.survey(tmp_path)
-        assert len(files()) == 6
-    resume.survey(tmp_path)
-    assert files() == {".gitignore", "a.npz"}
 
 
 @pytest.mark.parametrize(
@@ -237,14 +283,14 @@ def test_temporaries_of_a_killed_run_are_swept_unless_one_is_at_work(tmp_path):
 )
 def test_a_folder_is_filled_by_one_run_at_a_time(tmp_path, first, second, free):
     """The processes of a distributed run share it; anything else is alone."""
-    with resume.hold(tmp_path, alone=first):
+    with folder.hold(tmp_path, alone=first):
         if free:
-            with resume.hold(tmp_path, alone=second):
+            with folder.hold(tmp_path, alone=second):
                 pass
         else:
-            with pytest.raises(UsageError, match="one run at a time"), resume.hold(tmp_path, alone=second):
+            with pytest.raises(UsageError, match="one run at a time"), folder.hold(tmp_path, alone=second):
                 pass
-    with resume.hold(tmp_path, alone=second):
+    with folder.hold(tmp_path, alone=second):
         pass
 
 

@@ -56,7 +56,7 @@ def share(directory: Path, task: Task, records: Sequence[Mapping[str, Any]], pla
     Args:
       directory: the run's folder.
       task: what is wanted.
-      records: from `resume.survey`, taken before the processes met, so that all of them share out the same.
+      records: from `results.read`, taken before any process writes, so that all of them share out the same.
       place: of this process.
     Raises:
       UsageError: the folder holds results of the layer that were found with other settings.
@@ -66,7 +66,7 @@ def share(directory: Path, task: Task, records: Sequence[Mapping[str, Any]], pla
     mine = hosts.share(resume.missing(records, layer, task.asked), place)
     asked, damaged = set(task.asked), {}
     for record in hosts.share([record for record in records if record["layer"] == layer], place):
-        if (job := Job(record["unit"], record["chi"])) in asked and (flaw := resume.flaw(directory / record["arrays"])):
+        if (job := Job(record["unit"], record["chi"])) in asked and (flaw := resume.flaw(directory, record)):
             damaged[record["arrays"]] = flaw
             mine.append(job)
     return Share(mine, damaged)
@@ -108,7 +108,7 @@ def fill(
 
     def store(one: Found) -> None:
         line = results.record(task.view, one, float(task.ahat[one.job.unit]), task.settings, class_names)
-        results.write(directory, line, one, place)
+        line = results.write(directory, line, one, place)
         if finished:
             finished(line)
 

@@ -10,37 +10,62 @@ DIR/manifest*.jsonl, so a folder may be filled by either kind of run in turn.
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from stjax import arrays
 from stjax.atlas.hosts import ALONE, Place
+from stjax.atlas.plan import Job
 from stjax.atlas.run import Found
 from stjax.errors import UsageError
-from stjax.files import replacing
+from stjax.files import claim, replacing
 from stjax.networks.geometry import View
 
 MANIFEST = "manifest.jsonl"
+NAMES = re.compile(r"manifest(-\d+)?\.jsonl")
+BEGINNING = b'{"layer": '
+"""Of every line; of one that was cut short as far as it goes."""
 
-
-def prepare(directory: Path) -> None:
-    """Makes the output folder and shows that it can be written to.
-
-    Raises:
-      UsageError: it cannot.
-    """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        probe = directory / f".stjax-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UsageError(
-            f"the output folder must be writable: {directory}: {error.strerror}; choose another with --out"
-        ) from None
+KINDS: dict[str, Callable[[Any], Any]] = {
+    "a text": lambda x: isinstance(x, str) and x.isprintable(),
+    "a text or null": lambda x: x is None or (isinstance(x, str) and x.isprintable()),
+    "true or false": lambda x: isinstance(x, bool),
+    "a whole number": lambda x: type(x) is int and 0 <= x < 2**31,
+    "a number": lambda x: not isinstance(x, bool | str) and isinstance(float(x), float),
+    "a number >= 0, or null": lambda x: x is None or (type(x) in (int, float) and 0 <= float(x) < math.inf),
+    "numbers by name": lambda x: all(KINDS["a number"](y) for y in x.values()),
+    "texts by name": lambda x: all(KINDS["a text"](y) for y in x.values()),
+    "a file below arrays": lambda x: x.isprintable() and x.startswith("arrays/") and ".." not in x.split("/"),
+    "a sha256": lambda x: re.fullmatch("[0-9a-f]{64}", x),
+}
+FIELDS = {
+    "layer": "a text",
+    "unit": "a whole number",
+    "name": "a text or null",
+    "chi": "a number >= 0, or null",
+    "dead": "true or false",
+    "arrays": "a file below arrays",
+    "sha256": "a sha256",
+    "work": "a text",
+    "recipe": "a text",
+    "model": "a text",
+    "steps": "a whole number",
+    "kappa": "a number",
+    "ahat": "a number",
+    "activation_start": "a number",
+    "activation_end": "a number",
+    "value": "a number",
+    "penalties": "numbers by name",
+    "versions": "texts by name",
+}
+"""What a line holds that is read again, by this program's figures too."""
+REQUIRED = ("layer", "unit", "chi", "dead", "arrays")
 
 
 def manifest_name(place: Place = ALONE) -> str:
@@ -52,14 +77,14 @@ def manifest_name(place: Place = ALONE) -> str:
     return MANIFEST if place.count == 1 else f"manifest-{place.index}.jsonl"
 
 
-def array_name(layer: str, found: Found) -> str:
+def array_name(layer: str, job: Job) -> str:
     """The array file of a job, relative to the output folder.
 
     For unit 7 of motion/conv4_3 at chi = 0.5: arrays/motion/conv4_3/unit0007_chi0.5.npz.
     """
     # As many digits as tell two values apart: no two jobs share a file.
-    chi = "" if found.job.chi is None else f"_chi{np.format_float_positional(found.job.chi, trim='-')}"
-    return f"arrays/{layer}/unit{found.job.unit:04d}{chi}.npz"
+    chi = "" if job.chi is None else f"_chi{np.format_float_positional(job.chi, trim='-')}"
+    return f"arrays/{layer}/unit{job.unit:04d}{chi}.npz"
 
 
 def record(
@@ -86,56 +111,100 @@ def record(
         "ahat": ahat,
         "penalties": {name: float(p) for name, p in summary.penalties.items()},
         "dead": bool(summary.dead),
-        "arrays": array_name(view.layer, found),
+        "arrays": array_name(view.layer, found.job),
     }
 
 
-def write(directory: Path, line: Mapping[str, Any], found: Found, place: Place = ALONE) -> None:
+def write(directory: Path, line: Mapping[str, Any], found: Found, place: Place = ALONE) -> dict[str, Any]:
     """Stores a job: its arrays under a temporary name, renamed when whole; then its line. Both are on the disk after.
 
+    Returns:
+      The line as written, with the checksum of the array file.
     Raises:
       OSError: there is no room, say; then there is no line.
+      UsageError: a link leads out of the folder.
     """
-    path = directory / line["arrays"]
-    streams = {name: x for name, x in found.clip._asdict().items() if x is not None}
-    with replacing(path, durable=True) as temporary, open(temporary, "wb") as file:
-        np.savez(file, **streams)
-    with open(directory / manifest_name(place), "ab+") as file:
+    # That no file of somebody else's has this name was seen to when the folder was taken, see `folder.guard`.
+    path = claim(directory, directory / line["arrays"], known=True)
+    digest = arrays.save(path, {name: x for name, x in found.clip._asdict().items() if x is not None})
+    line = {**line, "sha256": digest}
+    with open(claim(directory, directory / manifest_name(place), known=True), "ab+") as file:
         # A line that an earlier run left cut short must not swallow this one.
         file.seek(max(file.seek(0, os.SEEK_END) - 1, 0))
         ending = b"" if file.read() in (b"", b"\n") else b"\n"
         file.write(ending + json.dumps(line, allow_nan=True).encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
+    return line
 
 
 def tidy(directory: Path, place: Place = ALONE) -> None:
     """Leaves one line a job in a process's manifest, where lines were cut short or jobs done again."""
-    path = directory / manifest_name(place)
+    path = claim(directory, directory / manifest_name(place), known=True)
     if not path.exists():
         return
     lines = [json.dumps(line) for line in _merged([path])]
-    if len(lines) < len(path.read_text(errors="replace").splitlines()):
+    if len(lines) < path.read_bytes().count(b"\n"):
         with replacing(path, durable=True) as temporary:
             temporary.write_text("\n".join([*lines, ""]))
 
 
-def read(directory: Path) -> list[dict[str, Any]]:
+def read(directory: str | Path) -> list[dict[str, Any]]:
     """All manifests merged, one record a job: of its lines the last counts.
 
     A line cut short, by a power failure say, is passed over: its job counts as not done.
+
+    Raises:
+      UsageError: a manifest cannot be read, or holds what stjax has not written.
     """
-    return _merged(sorted(directory.glob("manifest*.jsonl")))
+    paths = [path for path in Path(directory).glob("manifest*.jsonl") if NAMES.fullmatch(path.name)]
+    return _merged(sorted(paths))
 
 
 def _merged(paths: Iterable[Path]) -> list[dict[str, Any]]:
     latest: dict[tuple[Any, ...], dict[str, Any]] = {}
     for path in paths:
-        for text in path.read_text(errors="replace").splitlines():
+        for number, text in enumerate(_lines(path), 1):
             try:
                 line = json.loads(text)
-                # Also a line that names no arrays is none.
-                latest[line["layer"], line["unit"], line["chi"]] = line | {"arrays": str(line["arrays"])}
-            except (json.JSONDecodeError, KeyError, TypeError):
+            # Also of bytes that are no text, and of numbers of thousands of digits.
+            except (ValueError, RecursionError):
+                if not (text.startswith(BEGINNING) or BEGINNING.startswith(text.strip(b"\0 \r"))):
+                    raise _foreign(path, f"line {number} is none") from None
                 continue
+            if wrong := _misfit(line):
+                raise _foreign(path, f"line {number} has {wrong}")
+            latest[line["layer"], line["unit"], line["chi"]] = line
     return list(latest.values())
+
+
+def _lines(path: Path) -> list[bytes]:
+    try:
+        # Asked before it is opened: opening a pipe waits for whoever writes to it.
+        if path.is_symlink() or not path.is_file():
+            raise _foreign(path, "it is no file")
+        return path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise _foreign(path, error.strerror or str(error)) from None
+
+
+def _misfit(line: Any) -> str | None:
+    """What in a line is not as `record` makes it."""
+    if not isinstance(line, dict):
+        return "no names"
+    for name, kind in FIELDS.items():
+        if name in line or name in REQUIRED:
+            try:
+                fits = KINDS[kind](line.get(name))
+            # Of what has another type altogether.
+            except (TypeError, ValueError, AttributeError, OverflowError):
+                fits = False
+            if not fits:
+                return f"{name} = {json.dumps(line.get(name))[:40]}, which must be {kind}"
+    return None
+
+
+def _foreign(path: Path, reason: str) -> UsageError:
+    return UsageError(
+        f"a manifest must hold what stjax wrote: {path}: {reason}; move it, or choose another folder with --out"
+    )

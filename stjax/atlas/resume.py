@@ -7,27 +7,19 @@ device, the chunk size, or how many processes share the work. Every line of a ma
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
-import os
-import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from stjax import arrays
 from stjax.ascent.recipes import Recipe
-from stjax.atlas import results
 from stjax.atlas.plan import Job
 from stjax.errors import UsageError
-
-try:
-    import fcntl
-except ImportError:  # Windows: there a folder is not held.
-    fcntl = None
 
 DECIDING = ("weights", "statistics", "recipe", "constants", "steps", "kappa", "seed", "precision")
 """The settings that tell one work from another; with them, of `versions`, those below."""
@@ -76,52 +68,23 @@ def agree(directory: Path, records: Iterable[Mapping[str, Any]], layer: str, set
             )
 
 
-def survey(directory: Path) -> list[dict[str, Any]]:
-    """What the folder's manifests say is finished; `flaw` says whether it is still whole.
-
-    Temporary files that a killed run has left are removed, unless a run is at work in the folder.
-    """
-    with _locked(directory, alone=True) as free:
-        for path in _temporaries(directory) if free else ():
-            path.unlink(missing_ok=True)
-    return results.read(directory)
-
-
-@contextlib.contextmanager
-def hold(directory: Path, *, alone: bool) -> Iterator[None]:
-    """Keeps other runs out of a folder for the length of a block, or of the process if it is killed.
-
-    Args:
-      alone: False for one of several processes of a distributed run, which share it.
-    Raises:
-      UsageError: another run is at work there.
-    """
-    with _locked(directory, alone) as free:
-        if not free:
-            raise UsageError(
-                f"a folder must be filled by one run at a time: another is at work in {directory}; "
-                "wait for its end, or choose another with --out"
-            )
-        yield
-
-
 def missing(records: Iterable[Mapping[str, Any]], layer: str, asked: Sequence[Job]) -> list[Job]:
     """The jobs of a layer that no record has, in the order asked."""
     done = {Job(record["unit"], record["chi"]) for record in records if record["layer"] == layer}
     return [job for job in asked if job not in done]
 
 
-def flaw(path: Path) -> str | None:
-    """What is wrong with an array file, None if nothing is: all of it is read, against its own check sums."""
+def flaw(directory: Path, record: Mapping[str, Any]) -> str | None:
+    """What is wrong with a record's array file, None if nothing is: all of it is read, against the checksum."""
+    if "sha256" not in record:
+        return "its record has no checksum"
     try:
-        with zipfile.ZipFile(path) as file:
-            bad = file.testzip()
-    except OSError as error:
-        return error.strerror or str(error)
-    # A damaged file can make its reader say anything.
-    except Exception as error:
-        return str(error) or type(error).__name__
-    return f"{bad} is not what was written" if bad else None
+        arrays.load(directory / record["arrays"], record["sha256"])
+    except FileNotFoundError:
+        return "it is gone"
+    except arrays.Damaged as error:
+        return str(error)
+    return None
 
 
 def _deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,29 +94,3 @@ def _deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _short(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)[:12]
-
-
-@contextlib.contextmanager
-def _locked(directory: Path, alone: bool) -> Iterator[bool]:
-    """Locks the folder itself, which leaves no file behind; False where somebody else has it."""
-    if fcntl is None or not directory.is_dir():
-        yield True
-        return
-    descriptor, free = os.open(directory, os.O_RDONLY), True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_NB | (fcntl.LOCK_EX if alone else fcntl.LOCK_SH))
-    except BlockingIOError:
-        free = False
-    except OSError:
-        pass  # A file system that knows no locks.
-    try:
-        yield free
-    finally:
-        os.close(descriptor)
-
-
-def _temporaries(directory: Path) -> list[Path]:
-    """Hidden files where only we write: arrays, pictures, sheets, and the folder's own page, manifests and probe."""
-    ours = [path for folder in ("arrays", "sheets") for path in (directory / folder).rglob(".*")]
-    ours += [path for start in ("index", "manifest", "stjax-") for path in directory.glob(f".{start}*")]
-    return [path for path in ours if path.is_file()]

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from stjax.errors import UsageError
-from stjax.files import replacing
+from stjax.files import MARK, replacing
 
 FRAME_MS = 150
 """How long one flow field is shown, as in the paper's figures (method.md, section 5)."""
@@ -18,8 +19,10 @@ FRAME_MS = 150
 
 def png(path: Path, picture: NDArray[np.uint8]) -> Path:
     """Writes one picture, (height, width, rgb=3) uint8, without loss. Returns `path`."""
+    made = PngInfo()
+    made.add_text("Software", MARK)
     with replacing(path) as temporary:
-        Image.fromarray(_rgb(picture[None])[0]).save(temporary, format="PNG", compress_level=4)
+        Image.fromarray(_rgb(picture[None])[0]).save(temporary, format="PNG", compress_level=4, pnginfo=made)
     return path
 
 
@@ -66,6 +69,7 @@ def gif(path: Path, frames: NDArray[np.uint8], milliseconds: int = FRAME_MS) -> 
             loop=0,
             optimize=True,
             disposal=1,
+            comment=MARK.encode(),
         )
     return path
 
@@ -95,6 +99,7 @@ def mp4(path: Path, frames: NDArray[np.uint8], milliseconds: int = FRAME_MS) -> 
     # Colours are converted and labelled as BT.709; unlabelled, players guess by size and tints shift.
     tags = {"colorspace": "bt709", "color_primaries": "bt709", "color_trc": "bt709", "color_range": "tv"}
     options = ["-vf", "scale=out_color_matrix=bt709:out_range=tv", "-crf", "16", "-movflags", "+faststart"]
+    options += ["-metadata", f"comment={MARK}"]
     options += [word for key, value in tags.items() for word in (f"-{key}", value)]
     with replacing(path) as temporary:
         writer = write_frames(

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from stjax.figures import animate, color
 from stjax.figures.draw import KEY_WORDS, SHEETS
 from stjax.figures.records import CONVENTIONS, Record, array_path, bare, gain, picture_paths, strengths
-from stjax.files import replacing
+from stjax.files import MARK, claim, replacing
 
 _STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #18181b; --soft: #63636b; --line: #e3e3e8;
@@ -80,25 +80,31 @@ def write_index(directory: str | Path, records: Sequence[Record]) -> Path:
     Returns:
       Path of the page, replaced at once.
     Raises:
-      UsageError: a record names a file outside the folder.
+      UsageError: a record names a file outside the folder, or the folder has somebody else's page.
     """
     directory = Path(directory)
     latest = {(record["layer"], record["unit"], record["chi"]): record for record in records}
     layers: dict[str, list[Record]] = {}
     for record in latest.values():
         layers.setdefault(bare(record["layer"]), []).append(record)
-    path = directory / "index.html"
-    for convention in CONVENTIONS:
-        animate.png(directory / SHEETS / f"key-{convention}.png", color.legend(convention, 132))
+    path, *keys = (claim(directory, path) for path in page_paths(directory))
+    for convention, key in zip(CONVENTIONS, keys, strict=True):
+        animate.png(key, color.legend(convention, 132))
     with replacing(path) as temporary:
         temporary.write_text("\n".join(_page(directory, layers)) + "\n", encoding="utf-8")
     return path
+
+
+def page_paths(directory: Path) -> list[Path]:
+    """Of the page, and of the keys to its colours."""
+    return [directory / "index.html", *(directory / SHEETS / f"key-{convention}.png" for convention in CONVENTIONS)]
 
 
 def _page(directory: Path, layers: Mapping[str, list[Record]]) -> Iterator[str]:
     every = [record for records in layers.values() for record in records]
     yield '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">'
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    yield f'<meta name="generator" content="{MARK}">'
     yield f"<title>What the units want to see</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<header>"
     yield "<h1>What the units want to see</h1>"
     facts = [f"model {_one(every, 'model')}", f"recipe {_one(every, 'recipe')}"]

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from stjax.errors import UsageError
 from stjax.figures import animate, color, layout
 from stjax.figures.records import CONVENTIONS, Look, Record, bare, gain, look, picture_paths, strengths
+from stjax.files import claim, discard
 
 SHEETS = "sheets"
 """The folder, below the run's, in which the sheets are."""
@@ -42,21 +43,23 @@ def draw_record(directory: str | Path, record: Record, mean: ArrayLike) -> list[
     Returns:
       The files written.
     Raises:
-      UsageError: the array is missing, or has another shape than documented.
+      UsageError: the array is missing, has another shape than documented, or a picture's name is taken by a file
+        that stjax did not make.
     """
-    paths = picture_paths(directory, record)
+    directory, paths = Path(directory), picture_paths(directory, record)
     seen = look(directory, record, mean)
     if seen.word:
         for path in paths.values():
-            path.unlink(missing_ok=True)
+            discard(path)
         return []
     # Whole numbers only, and never smaller: this is the picture at full detail.
     side = seen.side * -(-layout.SMALLEST // seen.side)
     written = []
     if seen.appearance is not None:
-        written.append(animate.png(paths["appearance"], layout.resize(seen.appearance, side)[0]))
+        path = claim(directory, paths["appearance"])
+        written.append(animate.png(path, layout.resize(seen.appearance, side)[0]))
     for convention, frames in seen.motion.items():
-        written.append(animate.gif(paths[convention], layout.resize(frames, side)))
+        written.append(animate.gif(claim(directory, paths[convention]), layout.resize(frames, side)))
     return written
 
 
@@ -78,7 +81,8 @@ def draw_layer(directory: str | Path, records: Sequence[Record], mean: ArrayLike
     Returns:
       The files written. Pages left by an earlier, longer run of this layer are removed.
     Raises:
-      UsageError: no records, records of several layers, or an array that is missing or misshapen.
+      UsageError: no records, records of several layers, an array that is missing or misshapen, or a sheet's name is
+        taken by a file that stjax did not make.
     """
     names = sorted({bare(record["layer"]) for record in records})
     if len(names) != 1:
@@ -103,14 +107,21 @@ def draw_layer(directory: str | Path, records: Sequence[Record], mean: ArrayLike
                 part = replace(sheet, note=_note(sheet.note, shown, len(units), page, pages))
                 frames = layout.draw(part, rows, -(-len(rows) // down))
                 path = directory / SHEETS / f"{name}-{convention}-{page + 1}.{'png' if still else 'gif'}"
+                claim(directory, path)
                 written.append(animate.png(path, frames[0]) if still else animate.gif(path, frames))
                 if mp4 and not still:
-                    written.append(animate.mp4(path.with_suffix(".mp4"), frames))
-    pattern = re.compile(re.escape(name) + r"-(appearance|direction|components)-\d+\.(png|gif|mp4)")
-    for path in (directory / SHEETS).iterdir():
-        if pattern.fullmatch(path.name) and path not in written:
-            path.unlink()
+                    written.append(animate.mp4(claim(directory, path.with_suffix(".mp4")), frames))
+    for path in sheet_paths(directory, name):
+        if path not in written:
+            discard(path)
     return written
+
+
+def sheet_paths(directory: Path, name: str) -> list[Path]:
+    """What there is by the names of a layer's sheets."""
+    pattern = re.compile(re.escape(name) + r"-(appearance|direction|components)-\d+\.(png|gif|mp4)")
+    folder = directory / SHEETS
+    return [path for path in folder.iterdir() if pattern.fullmatch(path.name)] if folder.is_dir() else []
 
 
 class _Plan(NamedTuple):

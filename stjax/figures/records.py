@@ -10,17 +10,17 @@ from math import isfinite
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from stjax import arrays as files
 from stjax.errors import UsageError
 from stjax.figures import color, layout
 
 Record = Mapping[str, Any]
 """Keys read here: layer, unit, name, chi, kappa, seed, steps, recipe, model, activation_start,
-activation_end, ahat, dead, arrays. Only layer, unit, chi, dead and arrays must be there."""
+activation_end, ahat, dead, arrays, sha256. Only layer, unit, chi, dead and arrays must be there."""
 
 CONVENTIONS = ("direction", "components")
 """The two ways to draw motion, by the names of their functions in `color`."""
@@ -92,21 +92,23 @@ def look(directory: str | Path, record: Record, mean: ArrayLike) -> Look:
     Returns:
       What there is to see. Temporal samples of motion follow one another; of appearance it is the middle one.
     Raises:
-      UsageError: the file is missing, or an array has another number of axes.
+      UsageError: the file is missing, or an array has other axes.
     """
     if record["dead"]:
         return Look(word="dead")
     path = array_path(directory, record)
     try:
-        with np.load(path) as file:
-            arrays: dict[str, NDArray[Any]] = {key: file[key] for key in ("appearance", "motion") if key in file}
+        arrays = files.load(path, record.get("sha256"))
     except FileNotFoundError as error:
         raise UsageError(f"the manifest names {path}, which is not there") from error
-    except (OSError, ValueError, EOFError, BadZipFile):
+    except files.Damaged:
         return Look(word="damaged")
-    for key, ndim in (("appearance", 4), ("motion", 5)):
-        if key in arrays and arrays[key].ndim != ndim:
-            raise UsageError(f"{path}: {key} has {arrays[key].ndim} axes; expected {ndim}")
+    arrays = {key: arrays[key] for key in ("appearance", "motion") if key in arrays}
+    for key, axes in (("appearance", "time, side, side, rgb=3"), ("motion", "time, fields, side, side, uv=2")):
+        shape = arrays[key].shape if key in arrays else None
+        # A canvas is square: a long line would be drawn as the square over it.
+        if shape and (len(shape) != axes.count(",") + 1 or 0 in shape or shape[-3] != shape[-2]):
+            raise UsageError(f"{path}: {key} must have axes ({axes}): got {shape}")
     if not all(np.isfinite(array).all() for array in arrays.values()):
         return Look(word="not finite")
     seen = Look(side=max((array.shape[-2] for array in arrays.values()), default=layout.SMALLEST))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from stjax import files
 from stjax.errors import UsageError
 from stjax.files import replacing
 
@@ -24,11 +24,8 @@ def prepare(folder: Path) -> None:
     Raises:
       UsageError: it cannot be written.
     """
-    probe = folder / f".probe.{os.getpid()}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"")
-        probe.unlink()
+        files.prepare(folder)
     except OSError as error:
         raise UsageError(f"a folder to train into must be writable: {folder}: {error.strerror}") from None
 
