@@ -12,16 +12,18 @@ PACKAGE = ROOT / "stjax"
 
 # Rooms of one rank do not know one another.
 ORDER = (
-    {"types", "errors", "files", "compiled", "preprocess"},
+    {"types", "errors", "files", "compiled", "preprocess", "version"},
     {"networks", "ascent", "video", "figures"},
     {"convert", "atlas", "training"},
     {"zoo", "calibrate", "show"},
-    {"weight_commands"},
+    {"weight_commands", "completion"},
     {"cli", "scripts"},
 )
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
 # The types everything is made of are one rank: errors and types import nothing of ours; preprocess may import both.
-WITHIN = {"preprocess": {"types", "errors"}, "types": set(), "errors": set(), "files": set(), "compiled": set()}
+WITHIN = {"preprocess": {"types", "errors"}} | {
+    room: set() for room in ("types", "errors", "files", "compiled", "version")
+}
 # What is at the door, not in a room.
 DOOR = {PACKAGE / "__init__.py", PACKAGE / "__main__.py"}
 

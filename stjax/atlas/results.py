@@ -120,12 +120,12 @@ def tidy(directory: Path, place: Place = ALONE) -> None:
             temporary.write_text("\n".join([*lines, ""]))
 
 
-def read(directory: Path) -> list[dict[str, Any]]:
+def read(directory: str | Path) -> list[dict[str, Any]]:
     """All manifests merged, one record a job: of its lines the last counts.
 
     A line cut short, by a power failure say, is passed over: its job counts as not done.
     """
-    return _merged(sorted(directory.glob("manifest*.jsonl")))
+    return _merged(sorted(Path(directory).glob("manifest*.jsonl")))
 
 
 def _merged(paths: Iterable[Path]) -> list[dict[str, Any]]:
