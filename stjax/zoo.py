@@ -44,6 +44,9 @@ VGG16_IMAGENET = Entry(
     ),
 )
 
+VGG16_LAYERS = TwoStream().layers
+"""Of vgg16-imagenet, which need not be loaded to know them."""
+
 EMBEDDED = Entry(
     "embedded",
     "slim two-stream network of 64 px inputs, ships with stjax: nothing to install or download",

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from stjax.errors import UsageError
 from stjax.networks.two_stream import TwoStream
 from stjax.types import Clip, Network
 
@@ -23,7 +24,7 @@ class Field(NamedTuple):
     centre: float
 
 
-def receptive_field(network: TwoStream, layer: str) -> Field:
+def receptive_field(network: Network, layer: str) -> Field:
     """The square of pixels that one unit of a layer sees.
 
     For windows of side k_i and stride s_i: rho = 1 + sum_i (k_i - 1) prod_{j<i} s_j. A pooling drops an
@@ -33,11 +34,12 @@ def receptive_field(network: TwoStream, layer: str) -> Field:
       network: gives the sliding windows between its input and a layer.
       layer: an endpoint name.
     Raises:
-      UsageError: the network has no such layer.
+      UsageError: the network has no such layer, or is not a TwoStream.
 
     >>> receptive_field(TwoStream(), "motion/conv3_3")
     Field(side=40, stride=4, centre=1.5)
     """
+    network = _describing(network)
     side, stride, centre = 1, 1, 0.0
     for kernel, step, padding in network.operations(layer):
         centre += ((kernel - 1) / 2 - padding) * stride
@@ -88,7 +90,7 @@ class View:
         )
 
 
-def view(network: TwoStream, layer: str) -> View:
+def view(network: Network, layer: str) -> View:
     """The smallest exact view of one unit of a layer: its cone where it has one, else the whole input.
 
     Inside the input some unit's receptive field (rho x rho pixels) meets no border, so VALID convolutions
@@ -100,12 +102,13 @@ def view(network: TwoStream, layer: str) -> View:
       network: its `padding` and `until` are replaced.
       layer: an endpoint name.
     Raises:
-      UsageError: the network has no such layer.
+      UsageError: the network has no such layer, or is not a TwoStream.
 
     >>> v = view(TwoStream(), "appearance/conv4_3")
     >>> v.window, v.network.padding, v.streams
     (92, 'VALID', ('appearance',))
     """
+    network = _describing(network)
     streams = network.streams(layer)
     rho, stride, first = receptive_field(network, layer)
     middle = first + stride * ((map_side(network, layer) - 1) // 2)
@@ -120,4 +123,13 @@ def view(network: TwoStream, layer: str) -> View:
         streams=streams,
         samples=network.samples,
         fields=network.fields,
+    )
+
+
+def _describing(network: Network) -> TwoStream:
+    if isinstance(network, TwoStream):
+        return network
+    raise UsageError(
+        f"a network must say which windows its layers slide over: stjax.TwoStream does, {type(network).__name__} does "
+        "not; write its view by hand: stjax.View(network=..., layer=..., window=..., rho=..., stride=..., streams=...)"
     )
