@@ -44,9 +44,12 @@ class Info(NamedTuple):
 
 
 def init(recipe: Recipe, key: Array, canvas: Clip, start: Clip | None = None) -> State:
-    """Uniform noise over the canvas, scaled so that the 95 % quantile of |x| is `recipe.start`.
+    """Uniform noise over the canvas, scaled so that the 95 % quantile of x, signed, is `recipe.start`.
 
-    For uniform(-1, 1) that quantile is 0.95, whatever was drawn, so the scale is start / 0.95.
+        x = start / 0.9 * u,    u ~ uniform(-1, 1)
+
+    As in the parent code (Mahendran & Vedaldi, IJCV 2016): 95 % of such u lie below 0.9. The quantile is that of the
+    distribution, not of the draw, so that a pixel's start does not depend on the size of the canvas.
 
     Args:
       recipe: how the input will be found.
@@ -60,7 +63,7 @@ def init(recipe: Recipe, key: Array, canvas: Clip, start: Clip | None = None) ->
         if given is not None or shape is None:
             return given
         draw = jax.random.uniform(jax.random.fold_in(key, number), shape.shape, shape.dtype, -1.0, 1.0)
-        return draw * (recipe.start / 0.95)
+        return draw * (recipe.start / 0.9)
 
     clip = Clip(*(noise(i, *pair) for i, pair in enumerate(zip(canvas, start, strict=True))))
     return State(jnp.zeros((), jnp.int32), clip, recipe.optimizer.init(clip))
