@@ -12,7 +12,7 @@ PACKAGE = ROOT / "stjax"
 
 # Rooms of one rank do not know one another.
 ORDER = (
-    {"types", "errors", "files", "arrays", "compiled", "preprocess", "version"},
+    {"types", "errors", "files", "arrays", "compiled", "endings", "preprocess", "version"},
     {"networks", "ascent", "video", "figures"},
     {"convert", "atlas", "training"},
     {"zoo", "calibrate", "show"},
@@ -28,6 +28,7 @@ WITHIN = {
     "types": set(),
     "errors": set(),
     "compiled": set(),
+    "endings": set(),
     "version": set(),
 }
 # What is at the door, not in a room.

@@ -46,14 +46,14 @@ class Summary(NamedTuple):
     activation: a(x).
     value: of equation (1).
     penalties: name -> lambda_r R_r(x).
-    dead: the activation's gradient was zero at every step.
+    slope: of each stream, the largest |d a / d x| of all steps; 0 where it never received a gradient.
     """
 
     activation_start: Any
     activation: Any
     value: Any
     penalties: dict[str, Any]
-    dead: Any
+    slope: Clip
 
 
 class Progress(NamedTuple):
@@ -76,11 +76,11 @@ class Found(NamedTuple):
 @functools.partial(jit, static_argnames=("view", "recipe"))
 def begin(
     view: View, recipe: Recipe, params: Params, key: Array, units: Array, strengths: Strengths, start: Clip
-) -> tuple[State, Array, Array]:
-    """States of a chunk before its first step, keys of its units, and their largest slope so far."""
+) -> tuple[State, Array, Clip]:
+    """States of a chunk before its first step, keys of its units, and their largest slopes so far."""
     keys = jax.vmap(lambda unit: plan.unit_key(key, view.layer, unit))(units)
     states = jax.vmap(lambda k: ascend.init(recipe, k, view.clip(recipe.margin), start))(keys)
-    return states, keys, jnp.zeros(units.shape)
+    return states, keys, jax.tree.map(lambda _: jnp.zeros(units.shape), view.clip())
 
 
 @functools.partial(jit, static_argnames=("view", "recipe"), donate_argnames=("states", "slope"))
@@ -92,16 +92,16 @@ def advance(
     units: Array,
     strengths: Strengths,
     states: State,
-    slope: Array,
+    slope: Clip,
     count: Array | None,
-) -> tuple[State, Array]:
+) -> tuple[State, Clip]:
     """`count` steps of a chunk in a compiled loop, or one step where count is None."""
 
-    def once(_: Any, carry: tuple[State, Array]) -> tuple[State, Array]:
+    def once(_: Any, carry: tuple[State, Clip]) -> tuple[State, Clip]:
         states, slope = carry
         step = functools.partial(ascend.step, view.network, recipe, params)
         states, info = jax.vmap(step)(keys, units, strengths, states)
-        return states, jnp.maximum(slope, info.slope)
+        return states, jax.tree.map(jnp.maximum, slope, info.slope)
 
     if count is None:
         return once(0, (states, slope))
@@ -121,7 +121,7 @@ def measure(
             a = ascend.activation(view.network, recipe, params, window, unit)
         each = ascend.penalties(recipe, window, strength)
         value = strength.activation * a - sum(each.values(), start=jnp.zeros(()))
-        return window, Summary(a, a, value, each, False)
+        return window, Summary(a, a, value, each, Clip())
 
     return jax.vmap(one)(units, strengths, clips)
 
@@ -207,9 +207,9 @@ def climb(
                 states, slope = advance(climbing, recipe, params, keys, units, strengths, states, slope, count)
                 while finished:
                     yield _fetch(*finished.pop())
-                slope.block_until_ready()
+                jax.block_until_ready(slope)
             clips, last = measure(view, recipe, params, units, strengths, states.clip)
-            last = last._replace(activation_start=first.activation, dead=slope == 0)
+            last = last._replace(activation_start=first.activation, slope=slope)
             for array in jax.tree.leaves((clips, last)):
                 array.copy_to_host_async()
         except jax.errors.JaxRuntimeError as error:

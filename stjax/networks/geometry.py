@@ -90,7 +90,7 @@ class View:
         )
 
 
-def view(network: Network, layer: str) -> View:
+def view(network: Network, layer: str, *, whole: bool = False) -> View:
     """The smallest exact view of one unit of a layer: its cone where it has one, else the whole input.
 
     Inside the input some unit's receptive field (rho x rho pixels) meets no border, so VALID convolutions
@@ -99,8 +99,9 @@ def view(network: Network, layer: str) -> View:
     the map, the whole input is evaluated with zero padding, as in training.
 
     Args:
-      network: its `padding` and `until` are replaced.
+      network: its `padding`, `until` and `backward` are replaced.
       layer: an endpoint name.
+      whole: the whole input in any case, for an objective that reads more of the map than one unit.
     Raises:
       UsageError: the network has no such layer, or is not a TwoStream.
 
@@ -113,9 +114,9 @@ def view(network: Network, layer: str) -> View:
     rho, stride, first = receptive_field(network, layer)
     middle = first + stride * ((map_side(network, layer) - 1) // 2)
     reach = (rho - 1) / 2
-    cone = middle - reach >= 0 and middle + reach <= network.input_size - 1
+    cone = not whole and middle - reach >= 0 and middle + reach <= network.input_size - 1
     return View(
-        network=network.clone(padding="VALID" if cone else "SAME", until=layer),
+        network=network.clone(padding="VALID" if cone else "SAME", until=layer, backward="uphill"),
         layer=layer,
         window=rho if cone else network.input_size,
         rho=rho,

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from stjax.errors import UsageError, nearest
+from stjax.networks.relu import Backward, relu
 from stjax.networks.vgg import VGG16, Tower, Widths, classify, convolutions
 from stjax.types import STREAMS, Activations, Clip
 
@@ -81,7 +82,7 @@ class TwoStream(nn.Module):
     Args:
       widths: channels of each convolution, block by block; the same in both towers.
       fields: optical-flow fields in one sample.
-      samples: temporal samples T of a clip; the fused tower pools over all of them.
+      samples: temporal samples T of a clip; a head pools over all of them.
       fusion: "conv2d" (1x1), "conv3d" (3x3x3) or "sum".
       towers: 2 keeps the motion tower's own classifier, whose scores are averaged with the fused tower's;
         1 cuts the motion tower after its last convolution.
@@ -92,6 +93,8 @@ class TwoStream(nn.Module):
       padding: of every convolution. "VALID" evaluates one unit's cone, see `geometry.view`.
       until: the last endpoint to evaluate, None for all. What it does not need is not computed.
       dtype: of the computation. Parameters and inputs stay float32.
+      backward: rule of the ReLUs before `until`, before and after the fusion: "gradient", or "uphill" for what is
+        to grow, see `networks.relu`.
     """
 
     widths: Widths = VGG16
@@ -106,6 +109,7 @@ class TwoStream(nn.Module):
     padding: str = "SAME"
     until: str | None = None
     dtype: Any = jnp.float32
+    backward: Backward = "gradient"
 
     @property
     def fusion_name(self) -> str:
@@ -180,7 +184,9 @@ class TwoStream(nn.Module):
             x = clip.appearance if name == "appearance" else interleave(clip.motion)
             own_head = name == "motion" and self.towers == 2 and (stream == name or not self.until)
             head = self.head if own_head else ()
-            tower = Tower(self.widths, head, self.head_side, self.padding, last or None, self.dtype, name=name)
+            tower = Tower(
+                self.widths, head, self.head_side, self.padding, last or None, self.dtype, self.backward, name=name
+            )
             tops[name], endpoints = tower(x)
             activations |= {f"{name}/{layer}": a for layer, a in endpoints.items()}
         if len(tops) == 2:
@@ -199,9 +205,8 @@ class TwoStream(nn.Module):
             fused = conv(jnp.concatenate([appearance, motion], axis=-1))
         if last == self.fusion_name or not self.head:
             return {self.fusion_name: fused}
-        # Pooled over all temporal samples too (2 x 2 x T), so the head sees one.
-        x = nn.relu(fused).max(axis=-4, keepdims=True)
-        return {self.fusion_name: fused} | classify(x, self.head, self.head_side, last, self.dtype)
+        x = relu(fused, self.backward)
+        return {self.fusion_name: fused} | classify(x, self.head, self.head_side, last, self.dtype, self.backward)
 
 
 def interleave(motion: Array) -> Array:
