@@ -23,6 +23,7 @@ from stjax import arrays
 from stjax.atlas.hosts import ALONE, Place
 from stjax.atlas.plan import Job
 from stjax.atlas.run import Found
+from stjax.endings import ending
 from stjax.errors import UsageError
 from stjax.files import claim, replacing
 from stjax.networks.geometry import View
@@ -49,7 +50,8 @@ FIELDS = {
     "unit": "a whole number",
     "name": "a text or null",
     "chi": "a number >= 0, or null",
-    "dead": "true or false",
+    "ending": "a text",
+    "slope": "numbers by name",
     "arrays": "a file below arrays",
     "sha256": "a sha256",
     "work": "a text",
@@ -65,7 +67,7 @@ FIELDS = {
     "versions": "texts by name",
 }
 """What a line holds that is read again, by this program's figures too."""
-REQUIRED = ("layer", "unit", "chi", "dead", "arrays")
+REQUIRED = ("layer", "unit", "chi", "ending", "arrays")
 
 
 def manifest_name(place: Place = ALONE) -> str:
@@ -88,14 +90,22 @@ def array_name(layer: str, job: Job) -> str:
 
 
 def record(
-    view: View, found: Found, ahat: float, settings: Mapping[str, Any], class_names: Sequence[str] = ()
+    view: View,
+    found: Found,
+    ahat: float,
+    settings: Mapping[str, Any],
+    class_names: Sequence[str] = (),
+    *,
+    floored: bool = False,
 ) -> dict[str, Any]:
     """The manifest line of a job; `settings` are those shared by the run.
 
     `window` and `padding` say how its activation was measured: a forward pass over the stored arrays with
-    convolutions of that padding, at the centre of the layer's map (1x1 where padding is VALID).
+    convolutions of that padding, at the centre of the layer's map (1x1 where padding is VALID). `ending` is a word
+    of `stjax.endings`; `floored` says whether ahat is the floor of a unit that hardly fires.
     """
     summary, (unit, chi) = found.summary, found.job
+    slopes = {name: float(slope) for name, slope in summary.slope._asdict().items() if slope is not None}
     named = view.layer.endswith("classes") and unit < len(class_names)
     return {
         "layer": view.layer,
@@ -110,7 +120,8 @@ def record(
         "value": float(summary.value),
         "ahat": ahat,
         "penalties": {name: float(p) for name, p in summary.penalties.items()},
-        "dead": bool(summary.dead),
+        "slope": slopes,
+        "ending": ending(slopes, float(summary.activation), ahat, floored),
         "arrays": array_name(view.layer, found.job),
     }
 
@@ -131,8 +142,8 @@ def write(directory: Path, line: Mapping[str, Any], found: Found, place: Place =
     with open(claim(directory, directory / manifest_name(place), known=True), "ab+") as file:
         # A line that an earlier run left cut short must not swallow this one.
         file.seek(max(file.seek(0, os.SEEK_END) - 1, 0))
-        ending = b"" if file.read() in (b"", b"\n") else b"\n"
-        file.write(ending + json.dumps(line, allow_nan=True).encode() + b"\n")
+        newline = b"" if file.read() in (b"", b"\n") else b"\n"
+        file.write(newline + json.dumps(line, allow_nan=True).encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
     return line
