@@ -55,11 +55,13 @@ def manifest_name(place: Place = ALONE) -> str:
 def array_name(layer: str, found: Found) -> str:
     """The array file of a job, relative to the output folder.
 
-    For unit 7 of motion/conv4_3 at chi = 0.5: arrays/motion/conv4_3/unit0007_chi0.5.npz.
+    For unit 7 of motion/conv4_3 at chi = 0.5: arrays/motion/conv4_3/unit0007_chi0.5.npz; from its third start,
+    number 2: arrays/motion/conv4_3/unit0007_chi0.5_start2.npz.
     """
     # As many digits as tell two values apart: no two jobs share a file.
     chi = "" if found.job.chi is None else f"_chi{np.format_float_positional(found.job.chi, trim='-')}"
-    return f"arrays/{layer}/unit{found.job.unit:04d}{chi}.npz"
+    start = f"_start{found.job.start}" if found.job.start else ""
+    return f"arrays/{layer}/unit{found.job.unit:04d}{chi}{start}.npz"
 
 
 def record(
@@ -70,13 +72,14 @@ def record(
     `window` and `padding` say how its activation was measured: a forward pass over the stored arrays with
     convolutions of that padding, at the centre of the layer's map (1x1 where padding is VALID).
     """
-    summary, (unit, chi) = found.summary, found.job
+    summary, (unit, chi, start) = found.summary, found.job
     named = view.layer.endswith("classes") and unit < len(class_names)
     return {
         "layer": view.layer,
         "unit": unit,
         "name": class_names[unit] if named else None,
         "chi": chi,
+        "start": start,
         **settings,
         "window": view.window,
         "padding": getattr(view.network, "padding", None),
@@ -135,7 +138,9 @@ def _merged(paths: Iterable[Path]) -> list[dict[str, Any]]:
             try:
                 line = json.loads(text)
                 # Also a line that names no arrays is none.
-                latest[line["layer"], line["unit"], line["chi"]] = line | {"arrays": str(line["arrays"])}
+                latest[line["layer"], line["unit"], line["chi"], line.get("start", 0)] = line | {
+                    "arrays": str(line["arrays"])
+                }
             except (json.JSONDecodeError, KeyError, TypeError):
                 continue
     return list(latest.values())
