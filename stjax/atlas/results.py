@@ -50,6 +50,7 @@ FIELDS = {
     "unit": "a whole number",
     "name": "a text or null",
     "chi": "a number >= 0, or null",
+    "start": "a whole number",
     "ending": "a text",
     "slope": "numbers by name",
     "arrays": "a file below arrays",
@@ -82,11 +83,13 @@ def manifest_name(place: Place = ALONE) -> str:
 def array_name(layer: str, job: Job) -> str:
     """The array file of a job, relative to the output folder.
 
-    For unit 7 of motion/conv4_3 at chi = 0.5: arrays/motion/conv4_3/unit0007_chi0.5.npz.
+    For unit 7 of motion/conv4_3 at chi = 0.5: arrays/motion/conv4_3/unit0007_chi0.5.npz; from its third start,
+    number 2: arrays/motion/conv4_3/unit0007_chi0.5_start2.npz.
     """
     # As many digits as tell two values apart: no two jobs share a file.
     chi = "" if job.chi is None else f"_chi{np.format_float_positional(job.chi, trim='-')}"
-    return f"arrays/{layer}/unit{job.unit:04d}{chi}.npz"
+    start = f"_start{job.start}" if job.start else ""
+    return f"arrays/{layer}/unit{job.unit:04d}{chi}{start}.npz"
 
 
 def record(
@@ -104,7 +107,7 @@ def record(
     convolutions of that padding, at the centre of the layer's map (1x1 where padding is VALID). `ending` is a word
     of `stjax.endings`; `floored` says whether ahat is the floor of a unit that hardly fires.
     """
-    summary, (unit, chi) = found.summary, found.job
+    summary, (unit, chi, start) = found.summary, found.job
     slopes = {name: float(slope) for name, slope in summary.slope._asdict().items() if slope is not None}
     named = view.layer.endswith("classes") and unit < len(class_names)
     return {
@@ -112,6 +115,7 @@ def record(
         "unit": unit,
         "name": class_names[unit] if named else None,
         "chi": chi,
+        "start": start,
         **settings,
         "window": view.window,
         "padding": getattr(view.network, "padding", None),
@@ -185,7 +189,7 @@ def _merged(paths: Iterable[Path]) -> list[dict[str, Any]]:
                 continue
             if wrong := _misfit(line):
                 raise _foreign(path, f"line {number} has {wrong}")
-            latest[line["layer"], line["unit"], line["chi"]] = line
+            latest[line["layer"], line["unit"], line["chi"], line.get("start", 0)] = line
     return list(latest.values())
 
 
