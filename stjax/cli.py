@@ -33,7 +33,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help="Show what a two-stream video network has learned.",
 )
-console = Console(stderr=True)
+console = Console(stderr=True, emoji=False)
 
 ModelOption = Annotated[str, typer.Option("--model", "-m", help="A name from `stjax models`, or a .safetensors file.")]
 _ELSEWHERE = "host:port of process 0. Cloud TPU, Slurm and Open MPI tell it themselves."
