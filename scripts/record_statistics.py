@@ -37,7 +37,7 @@ from stjax.preprocess import FLOW_SCALE, TORCHVISION_MEAN, Preprocessing, flip
 from stjax.training import generated
 from stjax.types import Clip
 from stjax.video.clips import crop, resize, sample, shots, stack, still
-from stjax.video.statistics import FLOOR_SHARE, divisors, growth, merge, record
+from stjax.video.statistics import FLOOR_SHARE, divisors, floored, growth, merge, record
 
 SIDE = 224
 PREPROCESSING = Preprocessing(mean=TORCHVISION_MEAN)
@@ -224,17 +224,14 @@ def main() -> None:
     grown = [growth(half, measured) for half in halves]
     doubling = {layer: float(np.mean([g[layer] for g in grown])) for layer in module.layers}
     ahat = divisors(measured)
-    floored = {
-        layer: {int(c): float(measured[layer][c]) for c in np.flatnonzero(ahat[layer] > measured[layer])}
-        for layer in module.layers
-    }
+    lifted = {layer: {c: float(measured[layer][c]) for c in units} for layer, units in floored(measured, ahat).items()}
     rough = {
         layer: f"grows by {g:.0%} when as many other clips are added" for layer, g in doubling.items() if g > ROUGH
     }
     metadata = {
         "provenance": provenance(args, weights, len(chosen)),
         "rough": json.dumps(rough),
-        "floored": json.dumps({layer: units for layer, units in floored.items() if units}),
+        "floored": json.dumps(lifted),
         "growth_when_doubled": json.dumps({layer: round(g, 4) for layer, g in doubling.items()}),
     }
     store.write_tensors(args.out, {layer: ahat[layer] for layer in module.layers}, metadata)
@@ -243,7 +240,7 @@ def main() -> None:
     for layer in module.layers:
         a = ahat[layer]
         cells = [f"{v:.1f}" for v in (a.min(), np.median(a), a.max())]
-        table.add_row(layer, *cells, f"{doubling[layer]:+.1%}", f"{len(floored[layer])} of {len(a)}")
+        table.add_row(layer, *cells, f"{doubling[layer]:+.1%}", f"{len(lifted.get(layer, ()))} of {len(a)}")
     Console().print(table)
 
 

@@ -31,7 +31,7 @@ from stjax.types import STREAMS
 from stjax.version import __version__
 
 app = typer.Typer(rich_markup_mode="markdown", context_settings={"help_option_names": ["-h", "--help"]})
-console = Console(stderr=True)
+console = Console(stderr=True, emoji=False)
 
 _MODEL = "A name from `stjax models`, or a .safetensors file."
 _offer_models = completion.one_of(zoo.ENTRIES)
@@ -223,9 +223,10 @@ def _task(
     units = ("all" if name.endswith("classes") else f"0:{min(9, count)}") if units is None else units
     wanted = _units(units, count, name, network.class_names if name.endswith("classes") else ())
     settings = settings | {"rough": network.statistics.rough.get(name)}
+    floored = frozenset(network.statistics.floored.get(name, ()))
     together = atlas.chunk_of(shown, recipe, network.params, chunk=chunk, precision=precision)
     asked = plan.jobs(shown, wanted, _numbers(chi), starts)
-    return fill.Task(shown, asked, ahat, resume.stamp(settings, name, recipe, ahat, together))
+    return fill.Task(shown, asked, ahat, resume.stamp(settings, name, recipe, ahat, together), floored)
 
 
 def _layers(network: Model, layer: str) -> list[str]:

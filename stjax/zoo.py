@@ -136,12 +136,17 @@ def imagenet_parameters(module: TwoStream) -> tuple[Params, str]:
 def _vgg16_imagenet() -> Model:
     module = TwoStream()
     params, found = imagenet_parameters(module)
-    ahat, metadata = store.read_tensors(shipped("vgg16-imagenet.statistics.safetensors"))
+    ahat, told = store.read_tensors(shipped("vgg16-imagenet.statistics.safetensors"))
     return Model(
         name=VGG16_IMAGENET.name,
         module=module,
         params=params,
-        statistics=Statistics(ahat, metadata.get("provenance", ""), json.loads(metadata.get("rough", "{}"))),
+        statistics=Statistics(
+            ahat,
+            told["provenance"],
+            json.loads(told["rough"]),
+            {layer: tuple(map(int, units)) for layer, units in json.loads(told["floored"]).items()},
+        ),
         # torchvision's own mean, a few tenths of a grey level from VGG's: with it the folded network is
         # the published one exactly, zero padding included.
         preprocessing=Preprocessing(mean=TORCHVISION_MEAN),

@@ -30,12 +30,14 @@ class Task(NamedTuple):
     asked: every job.
     ahat: (channels,), the largest recorded activation of each unit.
     settings: from `resume.stamp`.
+    floored: the units whose ahat is a floor, since they hardly fire.
     """
 
     view: View
     asked: list[Job]
     ahat: np.ndarray
     settings: Mapping[str, Any]
+    floored: frozenset[int] = frozenset()
 
 
 class Share(NamedTuple):
@@ -103,7 +105,14 @@ def fill(
     """
 
     def store(one: Found) -> None:
-        line = results.record(task.view, one, float(task.ahat[one.job.unit]), task.settings, class_names)
+        line = results.record(
+            task.view,
+            one,
+            float(task.ahat[one.job.unit]),
+            task.settings,
+            class_names,
+            floored=one.job.unit in task.floored,
+        )
         line = results.write(directory, line, one, place)
         if finished:
             finished(line)
