@@ -31,8 +31,8 @@ def relu(x: Array, backward: Backward = "gradient") -> Array:
       x: (*batch, time, height, width, channels).
       backward: "gradient" or "uphill".
 
-    >>> x = jnp.asarray([-3.0, -1.0]).reshape(1, 1, 1, 2)
-    >>> gain = lambda x, backward: jnp.sum(relu(x, backward) * jnp.asarray([2.0, -1.0]))
+    >>> x, worth = jnp.asarray([-3.0, -1.0]).reshape(1, 1, 1, 2), jnp.asarray([2.0, -1.0]).reshape(1, 1, 1, 2)
+    >>> gain = lambda x, backward: jnp.sum(relu(x, backward) * worth)
     >>> [jax.grad(gain)(x, backward).ravel().tolist() for backward in ("gradient", "uphill")]
     [[0.0, 0.0], [2.0, 0.0]]
     >>> jax.grad(gain)(x + 2.0, "uphill").ravel().tolist()
