@@ -166,7 +166,8 @@ def load(path: Path) -> Model:
         described = _described(path, file)
         arrays = {name: jnp.asarray(array, jnp.float32) for name, array in file.arrays()}
         digest = file.checksum()
-    params, ahat = ({n.removeprefix(g): a for n, a in arrays.items() if n.startswith(g)} for g in ("params/", "ahat/"))
+    ahat = {name.removeprefix("ahat/"): array for name, array in arrays.items() if name.startswith("ahat/")}
+    params = {name.removeprefix("params/"): array for name, array in arrays.items() if not name.startswith("ahat/")}
     check(params, described.module, str(path))
     return Model(
         name=path.stem,
