@@ -132,6 +132,7 @@ def visualize(
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of ascent; the recipe's own number if not given.")] = None,
     seed: Annotated[int, typer.Option(help="Of the noise that runs start from, and of their jitter.")] = 0,
+    starts: Annotated[int, typer.Option(help="Find so many optima of each unit, from as many seeds.")] = 1,
     chunk: Annotated[int | None, typer.Option(help="Units a device steps together, if not chosen for you.")] = None,
     precision: Annotated[
         str,
@@ -184,9 +185,11 @@ def visualize(
         "device": jax.devices()[0].device_kind,
         "versions": {name: importlib.metadata.version(name) for name in ("stjax", "jax", "jaxlib", "flax", "optax")},
     }
-    tasks = [_task(network, name, units, chi, how, settings) for name in _layers(network, layer)]
+    tasks = [
+        _task(network, name, units, chi, starts, how, settings, chunk, rounding) for name in _layers(network, layer)
+    ]
     for task in tasks:
-        atlas.check(task.view, task.asked, ahat=task.ahat, kappa=kappa, chunk=chunk)
+        atlas.check(task.view, network.params, task.asked, ahat=task.ahat, kappa=kappa, chunk=chunk)
     request = show.Request(
         out=folder,
         network=network,
@@ -203,7 +206,15 @@ def visualize(
 
 
 def _task(
-    network: Model, name: str, units: str | None, chi: str, recipe: recipes.Recipe, settings: dict[str, Any]
+    network: Model,
+    name: str,
+    units: str | None,
+    chi: str,
+    starts: int,
+    recipe: recipes.Recipe,
+    settings: dict[str, Any],
+    chunk: int | None,
+    precision: Any,
 ) -> fill.Task:
     if name not in network.statistics.ahat:
         raise UsageError(f"a layer needs recorded statistics (ahat): {network.name} has none for {name}")
@@ -212,7 +223,9 @@ def _task(
     units = ("all" if name.endswith("classes") else f"0:{min(9, count)}") if units is None else units
     wanted = _units(units, count, name, network.class_names if name.endswith("classes") else ())
     settings = settings | {"rough": network.statistics.rough.get(name)}
-    return fill.Task(shown, plan.jobs(shown, wanted, _numbers(chi)), ahat, resume.stamp(settings, name, recipe, ahat))
+    together = atlas.chunk_of(shown, recipe, network.params, chunk=chunk, precision=precision)
+    asked = plan.jobs(shown, wanted, _numbers(chi), starts)
+    return fill.Task(shown, asked, ahat, resume.stamp(settings, name, recipe, ahat, together))
 
 
 def _layers(network: Model, layer: str) -> list[str]:

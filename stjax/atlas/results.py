@@ -80,11 +80,13 @@ def manifest_name(place: Place = ALONE) -> str:
 def array_name(layer: str, job: Job) -> str:
     """The array file of a job, relative to the output folder.
 
-    For unit 7 of motion/conv4_3 at chi = 0.5: arrays/motion/conv4_3/unit0007_chi0.5.npz.
+    For unit 7 of motion/conv4_3 at chi = 0.5: arrays/motion/conv4_3/unit0007_chi0.5.npz; from its third start,
+    number 2: arrays/motion/conv4_3/unit0007_chi0.5_start2.npz.
     """
     # As many digits as tell two values apart: no two jobs share a file.
     chi = "" if job.chi is None else f"_chi{np.format_float_positional(job.chi, trim='-')}"
-    return f"arrays/{layer}/unit{job.unit:04d}{chi}.npz"
+    start = f"_start{job.start}" if job.start else ""
+    return f"arrays/{layer}/unit{job.unit:04d}{chi}{start}.npz"
 
 
 def record(
@@ -95,13 +97,14 @@ def record(
     `window` and `padding` say how its activation was measured: a forward pass over the stored arrays with
     convolutions of that padding, at the centre of the layer's map (1x1 where padding is VALID).
     """
-    summary, (unit, chi) = found.summary, found.job
+    summary, (unit, chi, start) = found.summary, found.job
     named = view.layer.endswith("classes") and unit < len(class_names)
     return {
         "layer": view.layer,
         "unit": unit,
         "name": class_names[unit] if named else None,
         "chi": chi,
+        "start": start,
         **settings,
         "window": view.window,
         "padding": getattr(view.network, "padding", None),
@@ -174,7 +177,7 @@ def _merged(paths: Iterable[Path]) -> list[dict[str, Any]]:
                 continue
             if wrong := _misfit(line):
                 raise _foreign(path, f"line {number} has {wrong}")
-            latest[line["layer"], line["unit"], line["chi"]] = line
+            latest[line["layer"], line["unit"], line["chi"], line.get("start", 0)] = line
     return list(latest.values())
 
 
