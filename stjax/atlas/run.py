@@ -353,8 +353,6 @@ def check(
 
 
 def _outermost(params: Any, key: Any, *others: Any) -> None:
-    if params is None or key is None:
-        raise UsageError("params and key must be given: net.params and jax.random.key(seed)")
     # Within a trace even a constant is traced.
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((params, key, others, jnp.zeros(())))):
         raise UsageError(
