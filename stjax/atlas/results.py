@@ -49,6 +49,7 @@ FIELDS = {
     "unit": "a whole number",
     "name": "a text or null",
     "chi": "a number >= 0, or null",
+    "start": "a whole number",
     "dead": "true or false",
     "arrays": "a file below arrays",
     "sha256": "a sha256",
