@@ -50,7 +50,8 @@ def trace(
     recipe = recipe.aim(layer, view.stride)
     asked = plan.jobs(view, units, chi)
     ahat = np.asarray(network.statistics.ahat[layer])
-    size, parts = plan.chunks(asked, plan.chunk_limit(view, recipe, network.params))
+    size = plan.chunk(view, recipe, network.params)
+    parts = [asked[i : i + size] for i in range(0, len(asked), size)]
     values: dict[int, list[np.ndarray]] = {}
     clips, gains = [], []
     for part in parts:

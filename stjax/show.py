@@ -136,6 +136,10 @@ def _fill(request: Request, shares: Sequence[Share], records: Sequence[Mapping[s
     asked = sum(len(task.asked) for task in tasks)
     earlier = f", {asked - total} of them from before" if place.count == 1 and total < asked else ""
     Console().print(f"{asked - left} results in {out}{earlier}; open {out / 'index.html'}", highlight=False)
+    for task in tasks:
+        of_layer = [record for record in results.read(out) if record["layer"] == task.view.layer]
+        if said := figures.words(figures.spreads(out, of_layer)):
+            Console().print(f"{task.view.layer}: {said}", highlight=False)
     if left:
         console.print(
             f"missing: {left} results of other processes: one has died, or has written to a folder that only its host "

@@ -12,7 +12,18 @@ from urllib.parse import quote
 from stjax.endings import DEAD, LOW, NO_GRADIENT, NOTHING_TO_SEE, OFF
 from stjax.figures import animate, color
 from stjax.figures.draw import KEY_WORDS, SHEETS
-from stjax.figures.records import CONVENTIONS, Record, array_path, bare, gain, picture_paths, strengths
+from stjax.figures.records import (
+    CONVENTIONS,
+    Record,
+    array_path,
+    bare,
+    gain,
+    identity,
+    picture_paths,
+    starts,
+    strengths,
+)
+from stjax.figures.spread import Spread, spreads, words
 from stjax.files import MARK, claim, replacing
 
 _STYLE = """
@@ -72,7 +83,7 @@ def write_index(directory: str | Path, records: Sequence[Record]) -> Path:
     """Writes `index.html`: for each layer its sheets, and a table of units with pictures and numbers.
 
     One file, all links relative, no script; a switch on the page shows motion as direction or as components.
-    Layers come in the order in which they first occur; where records repeat a (layer, unit, chi), the last
+    Layers come in the order in which they first occur; where records repeat a (layer, unit, chi, start), the last
     counts. A picture that is not on disk is shown as missing, so the page may be written during a run.
 
     Args:
@@ -84,7 +95,7 @@ def write_index(directory: str | Path, records: Sequence[Record]) -> Path:
       UsageError: a record names a file outside the folder, or the folder has somebody else's page.
     """
     directory = Path(directory)
-    latest = {(record["layer"], record["unit"], record["chi"]): record for record in records}
+    latest = {identity(record): record for record in records}
     layers: dict[str, list[Record]] = {}
     for record in latest.values():
         layers.setdefault(bare(record["layer"]), []).append(record)
@@ -134,22 +145,30 @@ def _section(directory: Path, layer: str, records: list[Record], *, unfolded: bo
     for word in (DEAD, NO_GRADIENT, OFF, LOW):
         several = sum(all(record["ending"] == word for record in found) for found in units.values())
         size += f", {several} {word}" if several else ""
+    spread = spreads(directory, records)
     yield f'<section id="{escape(layer)}">\n<h2>{escape(layer)}</h2>\n<p>{size}</p>'
+    if spread:
+        yield f"<p>{words(spread)}</p>"
     yield from _sheets(directory, layer)
-    chis = strengths(records)
+    chis, counted = strengths(records), starts(records)
     yield f"<details{' open' if unfolded else ''}><summary>Units one by one</summary>"
-    yield '<div class="scroll"><table>\n<thead><tr><th scope="col">unit</th><th scope="col">appearance</th>'
-    yield "".join(f'<th scope="col">&chi; = {chi:g}</th>' for chi in chis) + "</tr></thead>\n<tbody>"
+    yield '<div class="scroll"><table>\n<thead><tr><th scope="col">unit</th>'
+    for head in ("appearance", *(f"&chi; = {chi:g}" for chi in chis)):
+        yield "".join(f'<th scope="col">{f"start {start}" if start else head}</th>' for start in counted)
+    yield "</tr></thead>\n<tbody>"
     for unit, found in units.items():
         name = next((record["name"] for record in found if record.get("name")), None)
         label = f"{unit}" + (f"<small>{escape(name)}</small>" if name else "")
+        label += "".join(_spread(one) for one in spread if one.unit == unit)
         yield f'<tr><th scope="row">{label}</th>'
         # A fused unit has one appearance for each chi; like the sheets, the column shows that of the largest.
         still = [record for record in found if not record["layer"].startswith("motion/")]
         still.sort(key=lambda record: -1.0 if record["chi"] is None else record["chi"])
-        yield _cell(directory, still[-1], ("appearance",)) if still else "<td></td>"
-        for chi in chis:
-            record = next((record for record in found if record["chi"] == chi), None)
+        for start in counted:
+            own = [record for record in still if record.get("start", 0) == start]
+            yield _cell(directory, own[-1], ("appearance",)) if own else "<td></td>"
+        for chi, start in ((chi, start) for chi in chis for start in counted):
+            record = next((r for r in found if r["chi"] == chi and r.get("start", 0) == start), None)
             yield (_cell(directory, record, CONVENTIONS) if record else '<td><div class="none">not run</div></td>')
         yield "</tr>"
     yield "</tbody></table></div></details>\n</section>"
@@ -185,6 +204,7 @@ def _cell(directory: Path, record: Record, kinds: Sequence[str]) -> str:
         return f'<td><div class="none dead"><b>{record["ending"]}</b></div></td>'
     paths, parts = picture_paths(directory, record), []
     chi = "" if record["chi"] is None else f", chi {record['chi']:g}"
+    chi += f", start {record['start']}" if record.get("start") else ""
     for kind in kinds:
         moving = "" if kind == "appearance" else f"motion {kind}"
         if not paths[kind].exists():
@@ -200,6 +220,13 @@ def _cell(directory: Path, record: Record, kinds: Sequence[str]) -> str:
     reached = gain(record).replace("x ahat", "\N{MULTIPLICATION SIGN} â")
     rise = f"{_number(record.get('activation_start'))} → {_number(record.get('activation_end'))}"
     return f"<td>{''.join(parts)}{reached}<small>{rise} · <a href='{array}'>npz</a></small></td>"
+
+
+def _spread(of: Spread) -> str:
+    stream = of.layer.partition("/")[0] if "/" in of.layer else ""
+    chi = "" if of.chi is None else f"&chi; = {of.chi:g}"
+    values = f"value {_number(min(of.values))} to {_number(max(of.values))}, correlation {of.correlation:.2f}"
+    return f"<small>{' '.join(filter(None, (stream, chi)))}: {values}</small>"
 
 
 def _number(value: float | None) -> str:

@@ -7,13 +7,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from numpy.typing import ArrayLike
 
 from stjax.errors import UsageError
 from stjax.figures import animate, color, layout
-from stjax.figures.records import CONVENTIONS, Look, Record, bare, gain, look, picture_paths, strengths
+from stjax.figures.records import (
+    CONVENTIONS,
+    Look,
+    Record,
+    bare,
+    gain,
+    identity,
+    look,
+    picture_paths,
+    starts,
+    strengths,
+)
 from stjax.files import claim, discard
 
 SHEETS = "sheets"
@@ -66,12 +77,13 @@ def draw_record(directory: str | Path, record: Record, mean: ArrayLike) -> list[
 def draw_layer(directory: str | Path, records: Sequence[Record], mean: ArrayLike, *, mp4: bool = False) -> list[Path]:
     """Draws the contact sheets of one layer, laid out like the paper's figures: a row for each unit.
 
-    Columns are appearance, then motion at each chi, falling. Each motion convention gives animated pages
-    (GIF) and still pages (PNG, with the first, middle and last field), in `sheets/LAYER-CONVENTION-PAGE.*`. A
-    layer of which only appearance was run gives still pages, `sheets/LAYER-appearance-PAGE.png`.
+    Columns are appearance, then motion at each chi, falling; each as often as there are starts. Each motion
+    convention gives animated pages (GIF) and still pages (PNG, with the first, middle and last field), in
+    `sheets/LAYER-CONVENTION-PAGE.*`. A layer of which only appearance was run gives still pages,
+    `sheets/LAYER-appearance-PAGE.png`.
 
     A fused unit has an appearance for every chi; as in the paper one is shown, that of the largest chi. Where
-    records repeat a (layer, unit, chi), the last one counts.
+    records repeat a (layer, unit, chi, start), the last one counts.
 
     Args:
       directory: the run's folder.
@@ -88,7 +100,7 @@ def draw_layer(directory: str | Path, records: Sequence[Record], mean: ArrayLike
     if len(names) != 1:
         raise UsageError(f"a sheet shows one layer; these records are of {', '.join(names) or 'none'}")
     directory, name = Path(directory), names[0]
-    latest = {(record["layer"], record["unit"], record["chi"]): record for record in records}
+    latest = {identity(record): record for record in records}
     units: dict[int, list[Record]] = {}
     for record in sorted(latest.values(), key=lambda record: record["unit"]):
         units.setdefault(record["unit"], []).append(record)
@@ -128,13 +140,14 @@ class _Plan(NamedTuple):
     """What the sheets of a layer have in common, found by looking at one living unit of each stream."""
 
     chis: list[float]
+    starts: list[int]
     chi_of_appearance: float | None
     has_appearance: bool
     side: int
     fields: int
     named: bool
     provenance: str
-    look: Callable[[str, int, float | None], Look]
+    look: Callable[[Record], Look]
 
     @classmethod
     def of(cls, directory: Path, records: Sequence[Record], mean: ArrayLike) -> _Plan:
@@ -146,33 +159,38 @@ class _Plan(NamedTuple):
         streams = {record["layer"].partition("/")[0] for record in records if "/" in record["layer"]}
         count = len({record["unit"] for record in records})
         side = layout.fit(max((seen.side for seen in living.values()), default=layout.SMALLEST), count)
-        by_key = {(record["layer"], record["unit"], record["chi"]): record for record in records}
+        by_key = {identity(record): record for record in records}
 
         # Four sheets show each record: up to half a GiB of coloured clips (10 fields, twice) is kept.
         @lru_cache(maxsize=max(1, 2**29 // (60 * side**2)))
-        def at_size(layer: str, unit: int, chi: float | None) -> Look:
-            seen = look(directory, by_key[layer, unit, chi], mean)
+        def at_size(which: tuple[Any, ...]) -> Look:
+            seen = look(directory, by_key[which], mean)
             still = None if seen.appearance is None else layout.resize(seen.appearance, side)
             motion = {convention: layout.resize(frames, side) for convention, frames in seen.motion.items()}
             return seen._replace(appearance=still, motion=motion)
 
         return cls(
             chis=chis,
+            starts=starts(records),
             chi_of_appearance=chis[0] if chis and not streams else None,
             has_appearance="appearance" in streams or any(s.appearance is not None for s in living.values()),
             side=side,
             fields=max((len(frames) for s in living.values() for frames in s.motion.values()), default=10),
             named=any(record.get("name") for record in records),
             provenance=_provenance(records),
-            look=at_size,
+            look=lambda record: at_size(identity(record)),
         )
 
     def sheet(self, name: str, convention: str, still: bool) -> layout.Sheet:
         fields = tuple(sorted({0, (self.fields - 1) // 2, self.fields - 1})) if still else (0,)
-        columns = [layout.Column(f"chi = {chi:g}", fields) for chi in self.chis]
-        if self.has_appearance:
-            of = "" if self.chi_of_appearance is None else f", chi = {self.chi_of_appearance:g}"
-            columns.insert(0, layout.Column("appearance" + of))
+        of = "" if self.chi_of_appearance is None else f", chi = {self.chi_of_appearance:g}"
+        heads = [("appearance" + of, (0,))] if self.has_appearance else []
+        heads += [(f"chi = {chi:g}", fields) for chi in self.chis]
+        columns = [
+            layout.Column(f"start {start}" if start else title, shown)
+            for title, shown in heads
+            for start in self.starts
+        ]
         moving = convention in CONVENTIONS
         note = f"motion as {convention.replace('components', 'x, y, magnitude')}" if moving else "appearance"
         if moving and still:
@@ -197,17 +215,18 @@ class _Plan(NamedTuple):
 
     def row(self, records: Sequence[Record], convention: str) -> layout.Row:
         """One unit's cells. A fused record fills a motion cell, and one of them the appearance cell too."""
-        looks = [(record, self.look(record["layer"], record["unit"], record["chi"])) for record in records]
+        looks = [(record, self.look(record)) for record in records]
         cells = []
-        if self.has_appearance:
+        for start in self.starts if self.has_appearance else ():
             own = [pair for pair in looks if not pair[0]["layer"].startswith("motion/")]
+            own = [pair for pair in own if pair[0].get("start", 0) == start]
             own.sort(key=lambda pair: -1.0 if pair[0]["chi"] is None else pair[0]["chi"])
             if own:
                 cells.append(_cell(*own[-1], own[-1][1].appearance, ""))
             else:
                 cells.append(layout.Cell(None, layout.PENDING))
-        for chi in self.chis:
-            pair = next((pair for pair in looks if pair[0]["chi"] == chi), None)
+        for chi, start in ((chi, start) for chi in self.chis for start in self.starts):
+            pair = next((p for p in looks if p[0]["chi"] == chi and p[0].get("start", 0) == start), None)
             if pair is None:
                 cells.append(layout.Cell(None, layout.PENDING))
             else:

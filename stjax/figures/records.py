@@ -20,8 +20,8 @@ from stjax.errors import UsageError
 from stjax.figures import color, layout
 
 Record = Mapping[str, Any]
-"""Keys read here: layer, unit, name, chi, kappa, seed, steps, recipe, model, activation_start,
-activation_end, ahat, ending, slope, arrays, sha256. Only layer, unit, chi, ending and arrays must be there."""
+"""Keys read here: layer, unit, name, chi, start, kappa, seed, steps, recipe, model, activation_start, activation_end,
+ahat, ending, slope, arrays, sha256. Only layer, unit, chi, ending and arrays must be there."""
 
 CONVENTIONS = ("direction", "components")
 """The two ways to draw motion, by the names of their functions in `color`."""
@@ -39,6 +39,16 @@ def bare(layer: str) -> str:
 def strengths(records: Sequence[Record]) -> list[float]:
     """The chi that occur, in the order of the columns: falling, slow motion to the left."""
     return sorted({float(record["chi"]) for record in records if record["chi"] is not None}, reverse=True)
+
+
+def starts(records: Sequence[Record]) -> list[int]:
+    """The starts that occur: each has columns of its own, beside those of the one before."""
+    return sorted({record.get("start", 0) for record in records})
+
+
+def identity(record: Record) -> tuple[Any, ...]:
+    """What tells a record from others: layer, unit, chi, start."""
+    return record["layer"], record["unit"], record["chi"], record.get("start", 0)
 
 
 def array_path(directory: str | Path, record: Record) -> Path:
