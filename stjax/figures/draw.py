@@ -43,9 +43,9 @@ def draw_record(directory: str | Path, record: Record, mean: ArrayLike) -> list[
     """Draws one unit's pictures beside its array: appearance as PNG, motion as GIF in both conventions.
 
     Files are named after the array, `NAME-appearance.png`, `NAME-direction.gif`, `NAME-components.gif`, and
-    are enlarged by a whole number to at least 90 px. Existing files are replaced. A unit without
-    gradient, and one whose array is not finite, has no picture: noise or grey would pass for a finding; whatever an
-    earlier run left is removed.
+    are enlarged by a whole number to at least 90 px. `NAME-direction.png` and `NAME-components.png` are the middle
+    fields, for those who want nothing to move. Existing files are replaced. A unit without gradient, and one whose
+    array is not finite, has no picture: noise or grey would pass for a finding; what an earlier run left is removed.
 
     Args:
       directory: the run's folder.
@@ -70,7 +70,10 @@ def draw_record(directory: str | Path, record: Record, mean: ArrayLike) -> list[
         path = claim(directory, paths["appearance"])
         written.append(animate.png(path, layout.resize(seen.appearance, side)[0]))
     for convention, frames in seen.motion.items():
-        written.append(animate.gif(claim(directory, paths[convention]), layout.resize(frames, side)))
+        enlarged = layout.resize(frames, side)
+        middle = enlarged[(len(enlarged) - 1) // 2]
+        written.append(animate.png(claim(directory, paths[f"{convention} still"]), middle))
+        written.append(animate.gif(claim(directory, paths[convention]), enlarged))
     return written
 
 
@@ -108,13 +111,15 @@ def draw_layer(directory: str | Path, records: Sequence[Record], mean: ArrayLike
     plan = _Plan.of(directory, list(latest.values()), mean)
     written: list[Path] = []
     for convention in CONVENTIONS if plan.chis else ("appearance",):
-        for still in (False, True) if plan.chis else (True,):
-            sheet = plan.sheet(name, convention, still)
-            block = (sheet.block_width, sheet.row_height)
-            across, down = layout.grid(len(units), block, STILL_PAGE if still else MOVING_PAGE)
-            pages = -(-len(units) // (across * down))
+        sheets = [plan.sheet(name, convention, still) for still in ((False, True) if plan.chis else (True,))]
+        # The same units on the animated page as on the still one of that number.
+        pages = -(-len(units) // min(_capacity(sheet, len(units)) for sheet in sheets))
+        length = -(-len(units) // pages)
+        for sheet in sheets:
+            still = sheet.still
+            _, down = layout.grid(length, (sheet.block_width, sheet.row_height), _limit(still))
             for page in range(pages):
-                shown = list(units)[page * across * down : (page + 1) * across * down]
+                shown = list(units)[page * length : (page + 1) * length]
                 rows = [plan.row(units[unit], convention) for unit in shown]
                 part = replace(sheet, note=_note(sheet.note, shown, len(units), page, pages))
                 frames = layout.draw(part, rows, -(-len(rows) // down))
@@ -134,6 +139,16 @@ def sheet_paths(directory: Path, name: str) -> list[Path]:
     pattern = re.compile(re.escape(name) + r"-(appearance|direction|components)-\d+\.(png|gif|mp4)")
     folder = directory / SHEETS
     return [path for path in folder.iterdir() if pattern.fullmatch(path.name)] if folder.is_dir() else []
+
+
+def _limit(still: bool) -> tuple[int, int]:
+    return STILL_PAGE if still else MOVING_PAGE
+
+
+def _capacity(sheet: layout.Sheet, count: int) -> int:
+    """How many of a layer's units one page can take."""
+    across, down = layout.grid(count, (sheet.block_width, sheet.row_height), _limit(sheet.still))
+    return across * down
 
 
 class _Plan(NamedTuple):
@@ -207,7 +222,7 @@ class _Plan(NamedTuple):
             provenance=self.provenance,
         )
         # Many chi make a wide row: cells give way before the page does.
-        excess = sheet.block_width - ((STILL_PAGE if still else MOVING_PAGE)[0] - 2 * layout.MARGIN)
+        excess = sheet.block_width - (_limit(still)[0] - 2 * layout.MARGIN)
         if excess > 0:
             tiles = sum(len(column.shown) if still else 1 for column in columns)
             sheet = replace(sheet, side=max(48, self.side - -(-excess // tiles)))
@@ -256,4 +271,6 @@ def _provenance(records: Sequence[Record]) -> str:
         return f"{value:.3g}" if isinstance(value, float) else str(value)
 
     parts = [f"model {one('model')}", f"recipe {one('recipe')}", f"{one('steps')} steps"]
-    return " \u00b7 ".join([*parts, f"seed {one('seed')}", f"kappa {one('kappa')}", "drawn by stjax"])
+    parts += [f"seed {one('seed')}", f"kappa {one('kappa')}"]
+    parts += ["~: ahat is rough"] * any(record.get("rough") for record in records)
+    return " \u00b7 ".join([*parts, "drawn by stjax"])

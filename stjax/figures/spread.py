@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stjax import arrays
+from stjax.endings import NOTHING_TO_SEE
 from stjax.figures.records import Record, array_path
 
 
@@ -40,7 +41,7 @@ def spreads(directory: str | Path, records: Sequence[Record]) -> list[Spread]:
     """
     groups: dict[tuple[str, int, float | None], list[Record]] = {}
     for record in records:
-        if not record["dead"] and record.get("value") is not None:
+        if record["ending"] not in NOTHING_TO_SEE and record.get("value") is not None:
             groups.setdefault((record["layer"], record["unit"], record["chi"]), []).append(record)
     found = []
     for (layer, unit, chi), group in groups.items():
