@@ -19,9 +19,9 @@ MOST_LETTERS_TOGETHER = 10_000_000
 """Of all names. Dicts within dicts repeat what they begin with, so that a short file can spell long ones."""
 DEEPEST = 32
 """Groups, cells, structs and dicts within one another. MatConvNet's and Keras's files have six levels."""
-MOST_STEPS = 1_000_000
-"""Instructions of a pickle: a tensor takes about 30, so this is 30,000 of them, and one second."""
-MOST_FIELDS = 1_000_000
+MOST_STEPS = 500_000
+"""Instructions of a pickle: a tensor takes about 30, so this is 15,000 of them, and one second."""
+MOST_FIELDS = 500_000
 """Of protocol-buffer messages. A blob takes five; beyond this a file is made of fields and not of weights."""
 MOST_NODES = 200_000
 """Matrices of a .mat, groups and data sets of an .h5. The 21,841 classes of ImageNet have two texts each."""
