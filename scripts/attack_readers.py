@@ -3,10 +3,10 @@
     python scripts/attack_readers.py                      3,000 damaged and 200 hostile files, some minutes
     python scripts/attack_readers.py --damaged 300 --hostile 50 --first 7000000
 
-Each file is read as `stjax convert` and `stjax inspect` read it, in a process that is watched: tests/watched.py says how
-time and memory are measured, tests/damage.py and tests/hostile.py what is done to the files. `--first` gives other
-damage; the same number gives the same files. Prints a table, and every file that broke the rule; ends with 1 if any did:
-one line or arrays, within 10 s and 1 GiB, and never values that a checksum in the file contradicts.
+Each file is read as `stjax convert` and `stjax inspect` read it, in a process that is watched: tests/watched.py says
+how time and memory are measured, tests/damage.py and tests/hostile.py what is done to the files. `--first` gives other
+damage; the same number gives the same files. Prints a table, and every file that broke the rule, and ends with 1 if
+any did: one line or arrays, within 10 s and 1 GiB, and never values that a checksum in the file contradicts.
 """
 
 from __future__ import annotations

@@ -59,6 +59,7 @@ def array(shape: bytes, data: bytes) -> bytes:
 
 PROGRAMS: dict[str, Callable[[int], bytes]] = {
     "bytearray of 10 GiB": lambda n: b"\x96" + U64(10 * GIBIBYTE + n) + b"abc.",
+    "bytearray of 700 MB": lambda n: b"\x96" + U64(700_000_000 + n) + b"abc.",
     "bytes of 8 EiB": lambda n: b"\x8e" + U64((1 << 63) - n) + b"abc.",
     "text of 8 EiB": lambda n: b"\x8d" + U64((1 << 63) - n) + b"abc.",
     "integer of 2 GiB": lambda n: b"\x8b" + U32((1 << 31) - n) + b"abc.",
@@ -435,12 +436,11 @@ def through_external(file: Any, n: int, path: Path) -> None:
 
 
 def group_through_external(file: Any, n: int, path: Path) -> None:
-    """The same, for a group."""
+    """The same for a group, by one link more."""
     import h5py
 
-    file["layers"] = np.zeros(1)
-    file["a"] = h5py.SoftLink("/b/../way/x")
-    file["b"] = h5py.SoftLink("/a")
+    file["a"] = h5py.SoftLink("/b")
+    file["b"] = h5py.SoftLink("/way/x")
     file["way"] = h5py.ExternalLink(secret(path), "/")
 
 
