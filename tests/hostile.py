@@ -307,6 +307,12 @@ SAFETENSORS: dict[str, Callable[[int], bytes]] = {
     ),
     "bytes between tensors": lambda n: one_tensor([1], (2, 6)),
     "bytes after the last": lambda n: one_tensor([0], (0, 0)),
+    "many arrays": lambda n: safetensors(
+        json.dumps(
+            {f"{i}.weight": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for i in range(min(n // 60, 20_000))}
+        ).encode(),
+        b"",
+    ),
     "a long name": lambda n: one_tensor([1], **{"b" * n: {"dtype": "F32", "shape": [0], "data_offsets": [4, 4]}}),
     "a header of 100 MB": lambda n: safetensors(b"{" + b" " * (100_000_000 if n >= 1_000_000 else n)),
     "a header of its own length": lambda n: U64(n) + b"{" + b" " * n,
@@ -375,10 +381,19 @@ def named_by_cells(n: int) -> bytes:
     return mat(net(2, (1, 1), fields(b"params\0\0", 8), row))
 
 
+def diluted(n: int, ratio: int) -> bytes:
+    """Structs of nothing, with so much noise behind them that the whole shrinks by no more than a ratio."""
+    count = n * ratio // 8
+    noise = np.random.default_rng(0).bytes(n)
+    return mat(pressed(net(2, (1, count), fields(b"a\0", 2), EMPTY * count, noise)))
+
+
 MATLAB: dict[str, Callable[[int], bytes]] = {
     "zeros, compressed": lambda n: mat(pressed(net(7, (1, 25 * n), element(7, bytes(100 * n))))),
     "cells of nothing, compressed": lambda n: mat(pressed(net(1, (1, 10 * n), EMPTY * (10 * n)))),
     "structs of nothing, compressed": lambda n: mat(pressed(net(2, (1, 10 * n), fields(b"a\0", 2), EMPTY * (10 * n)))),
+    "structs of nothing, 12 times the file": lambda n: diluted(n, 12),
+    "structs of nothing, 60 times the file": lambda n: diluted(3 * n, 60),
     "many compressed variables": lambda n: mat(
         *[pressed(net(7, (1, n // 10), element(7, bytes(n // 10 * 4))))] * min(max(n // 500, 2), 5000)
     ),
@@ -428,11 +443,13 @@ def secret(path: Path) -> Path:
 
 
 def through_external(file: Any, n: int, path: Path) -> None:
-    """A soft link whose way leads through an external one: the last step looks harmless."""
+    """A soft link whose way leads through an external one, which nobody reads for itself."""
     import h5py
 
+    name = file.create_dataset("net/params/name", data=np.asarray([[97]], np.uint16))
+    name.attrs["MATLAB_class"] = np.bytes_("char")
+    file["net/params/value"] = h5py.SoftLink("/way/x/vars/0")
     file["way"] = h5py.ExternalLink(secret(path), "/")
-    file["layer/vars/0"] = h5py.SoftLink("/way/x/vars/0")
 
 
 def group_through_external(file: Any, n: int, path: Path) -> None:
@@ -541,7 +558,7 @@ def external_link(file: Any, n: int, path: Path) -> None:
 
 
 HDF5: dict[str, Attack] = {
-    "a link through another file": h5(through_external),
+    "a link through another file": h5(through_external, userblock_size=512),
     "a group through another file": h5(group_through_external),
     "a link to another file": h5(external_link),
     "numbers in another file": h5(external_storage),
@@ -575,7 +592,7 @@ ATTACKS: dict[str, Attack] = {
 }
 
 
-HARMLESS = ("hdf5: zeros, compressed",)
+HARMLESS = ("hdf5: zeros, compressed", "safetensors: many arrays")
 """What may be read: it stands for no more than any small file may."""
 
 

@@ -83,7 +83,7 @@ def test_hostile_structures(tmp_path, watch, kind, n):
     for name in names:
         outcome = watch.read(hostile.write(name, n, tmp_path / "hostile"))
         assert not outcome.fault, (name, outcome)
-        assert outcome.refused, (name, outcome)
+        assert outcome.refused or name in hostile.HARMLESS, (name, outcome)
         assert outcome.seconds < PATIENCE, (name, outcome)
         assert outcome.peak < GIBIBYTE // 2, (name, outcome)
 

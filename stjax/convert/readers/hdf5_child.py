@@ -2,10 +2,9 @@
 
     python hdf5_child.py FILE FOLDER LIMITS
 
-LIMITS is JSON: swelling, spare, nodes, depth, letters, text; see `limits`; memory and seconds, see `hdf5`. Groups become dicts, text
-becomes strings, floating-point data sets {"#array": [type, shape, begin]}, MATLAB's cells and fields of struct arrays
-lists; attributes of a group, if they are text, stand under "#attributes". Writes tree.json, and arrays.bin, which
-holds every array in its native order from its `begin` on.
+LIMITS is JSON, from `hdf5.limits`. Groups become dicts, text becomes strings, floating-point data sets {"#array": [type,
+shape, begin]}, MATLAB's cells and fields of struct arrays lists; attributes of a group, if they are text, stand under
+"#attributes". Writes tree.json, and arrays.bin, which holds every array in its native order from its `begin` on.
 """
 
 from __future__ import annotations
