@@ -30,7 +30,7 @@ LONGEST_TEXT = 1 << 16
 LARGEST_NUMBER = 32
 """Bytes of one integer in a pickle; sizes have 8, PyTorch's mark has 10."""
 LARGEST_HEADER = 16 << 20
-"""Bytes of a safetensors header: four times what 20,000 names of 150 letters take. Once read, it is ten times larger."""
+"""Bytes of a safetensors header: four times what 20,000 names of 150 letters take. Once read, it is ten times that."""
 SWELLING = 16
 """How many times larger than the file its arrays may be. Weights shrink by a tenth; with 9 of 10 at zero, tenfold."""
 SPARE = 16 << 20
