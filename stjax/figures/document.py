@@ -7,6 +7,7 @@ from html import escape
 from itertools import count, takewhile
 from math import isfinite
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from stjax.figures import animate, color
@@ -148,6 +149,8 @@ def _section(directory: Path, layer: str, records: list[Record], *, unfolded: bo
         yield f"<p>{words(spread)}</p>"
     yield from _sheets(directory, layer)
     chis, counted = strengths(records), starts(records)
+    # Below the first start's picture, once for all that stand beside it.
+    notes = {(one.layer, one.unit, one.chi, counted[0]): _spread(one) for one in spread}
     yield f"<details{' open' if unfolded else ''}><summary>Units one by one</summary>"
     yield '<div class="scroll"><table>\n<thead><tr><th scope="col">unit</th>'
     for head in ("appearance", *(f"&chi; = {chi:g}" for chi in chis)):
@@ -156,17 +159,18 @@ def _section(directory: Path, layer: str, records: list[Record], *, unfolded: bo
     for unit, found in units.items():
         name = next((record["name"] for record in found if record.get("name")), None)
         label = f"{unit}" + (f"<small>{escape(name)}</small>" if name else "")
-        label += "".join(_spread(one) for one in spread if one.unit == unit)
         yield f'<tr><th scope="row">{label}</th>'
         # A fused unit has one appearance for each chi; like the sheets, the column shows that of the largest.
         still = [record for record in found if not record["layer"].startswith("motion/")]
         still.sort(key=lambda record: -1.0 if record["chi"] is None else record["chi"])
         for start in counted:
             own = [record for record in still if record.get("start", 0) == start]
-            yield _cell(directory, own[-1], ("appearance",)) if own else "<td></td>"
+            yield _cell(directory, own[-1], ("appearance",), notes) if own else "<td></td>"
         for chi, start in ((chi, start) for chi in chis for start in counted):
             record = next((r for r in found if r["chi"] == chi and r.get("start", 0) == start), None)
-            yield (_cell(directory, record, CONVENTIONS) if record else '<td><div class="none">not run</div></td>')
+            yield (
+                _cell(directory, record, CONVENTIONS, notes) if record else '<td><div class="none">not run</div></td>'
+            )
         yield "</tr>"
     yield "</tbody></table></div></details>\n</section>"
 
@@ -196,7 +200,7 @@ def _pages(directory: Path, stem: str, ending: str) -> list[str]:
     return [quote(name) for name in names]
 
 
-def _cell(directory: Path, record: Record, kinds: Sequence[str]) -> str:
+def _cell(directory: Path, record: Record, kinds: Sequence[str], notes: Mapping[tuple[Any, ...], str]) -> str:
     if record["dead"]:
         return '<td><div class="none dead"><b>dead</b></div></td>'
     paths, parts = picture_paths(directory, record), []
@@ -216,14 +220,13 @@ def _cell(directory: Path, record: Record, kinds: Sequence[str]) -> str:
     array = quote(array_path(directory, record).relative_to(directory).as_posix())
     reached = gain(record).replace("x ahat", "\N{MULTIPLICATION SIGN} â")
     rise = f"{_number(record.get('activation_start'))} → {_number(record.get('activation_end'))}"
-    return f"<td>{''.join(parts)}{reached}<small>{rise} · <a href='{array}'>npz</a></small></td>"
+    note = notes.get(identity(record), "")
+    return f"<td>{''.join(parts)}{reached}<small>{rise} · <a href='{array}'>npz</a></small>{note}</td>"
 
 
 def _spread(of: Spread) -> str:
-    stream = of.layer.partition("/")[0] if "/" in of.layer else ""
-    chi = "" if of.chi is None else f"&chi; = {of.chi:g}"
-    values = f"value {_number(min(of.values))} to {_number(max(of.values))}, correlation {of.correlation:.2f}"
-    return f"<small>{' '.join(filter(None, (stream, chi)))}: {values}</small>"
+    values = f"{_number(min(of.values))} to {_number(max(of.values))}"
+    return f"<small>{len(of.values)} starts: value {values}, correlation {of.correlation:.2f}</small>"
 
 
 def _number(value: float | None) -> str:
