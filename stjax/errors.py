@@ -9,8 +9,27 @@ from typing import TypeVar
 Value = TypeVar("Value")
 
 
+def printable(text: object) -> str:
+    r"""A text of strangers as one line that a terminal only shows: what is not printable stands as its escape.
+
+    Names, origins, class names, file names and servers' replies may hold line breaks, colours, sequences that move
+    the cursor or set the title, letters that turn the direction of reading, halves of pairs. Backslashes stay as they
+    are, so that this may be done twice. Markup of rich is another matter: print with `markup=False`, or escape after.
+
+    >>> printable("walking\x1b[2J\n\u202e")
+    'walking\\x1b[2J\\n\\u202e'
+    >>> printable("Fußgänger 歩く")
+    'Fußgänger 歩く'
+    """
+    text = str(text)
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 class UsageError(ValueError):
-    """A request that cannot be met as it stands. Its text is one line, fit for a terminal."""
+    """A request that cannot be met as it stands. Its text is one line, fit for a terminal: see `printable`."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(printable(text))
 
 
 def nearest(name: str, options: Iterable[str]) -> str:
