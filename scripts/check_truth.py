@@ -122,13 +122,13 @@ def transfer(clips: Mapping[str, stjax.Clip], networks: Mapping[str, stjax.Model
     }
 
 
-def depth(clip: stjax.Clip, dead: Any) -> dict[str, Any]:
+def depth(clip: stjax.Clip, slope: stjax.Clip) -> dict[str, Any]:
     """Of one layer: slowness and roughness for each chi, and the share of units that keep their appearance.
 
     A unit keeps it if its optima at the first and last chi correlate by at least `ALIKE`: the pictures of a fused
     layer; of a motion layer, where something moves, whatever way (`truth.appearance_of`).
     """
-    living = ~np.asarray(dead).all(1)
+    living = np.any([np.asarray(s) > 0 for s in slope if s is not None], axis=(0, 2))
     temporal, spatial = (a[living].mean(0).tolist() for a in truth.slowness(clip.motion))
     seen = truth.appearance_of(clip)[living]
     alike = truth.likeness(seen[:, 0], seen[:, -1])
@@ -289,14 +289,14 @@ def main() -> None:
             clips[name], summary, taken = optima(network, "classes", how, classes, chi, options.seed)
             measured["motion"][name], measured["seconds"][name] = motion(clips[name]), taken
             if network is first:
-                by_layer["classes"] = clips[name], summary.dead
+                by_layer["classes"] = clips[name], summary.slope
                 store(options.out, network, how, clips[name], summary, chi)
         measured["transfer"] = transfer(clips, networks)
         for layer in layers:
             bar.update(task, advance=1, description=layer)
             known = num_units(stjax.view(first.module, layer), first.params)
             clip, summary, _ = optima(first, layer, recipe(layer), range(min(options.units, known)), chi, options.seed)
-            by_layer[layer] = clip, summary.dead
+            by_layer[layer] = clip, summary.slope
         order = [*layers, "classes"]
         measured["depth"] = {layer: depth(*by_layer[layer]) for layer in order}
         bar.update(task, advance=1)

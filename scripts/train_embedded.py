@@ -33,7 +33,7 @@ from stjax.training.evaluation import Answers, confusion, evaluate, per_class
 from stjax.training.fit import Head, Labelled, Settings, State, fit
 from stjax.training.forms import Normalised
 from stjax.types import Params
-from stjax.video.statistics import divisors, record
+from stjax.video.statistics import divisors, floored, record
 
 BATCH = len(generated.CLASSES)
 """One clip of each class."""
@@ -160,7 +160,9 @@ def main() -> None:
         name=args.out.stem,
         module=NETWORK,
         params=shipped,
-        statistics=store.Statistics(ahat, provenance(args, answers.right.mean(), measured, ahat)),
+        statistics=store.Statistics(
+            ahat, provenance(args, answers.right.mean(), measured, ahat), floored=floored(measured, ahat)
+        ),
         preprocessing=generated.PREPROCESSING,
         parts=(store.Part("all layers", True, "generated clips with known motion (scripts/train_embedded.py)"),),
         class_names=generated.CLASSES,

@@ -1,5 +1,7 @@
 """stjax shows what a video network has learned: activation maximisation for two-stream networks in JAX."""
 
+from stjax.version import __version__ as __version__
+
 # networks and weights
 from stjax.convert.store import Model as Model
 from stjax.networks.geometry import View as View
@@ -27,7 +29,8 @@ from stjax.ascent.recipes import Recipe as Recipe
 # how a loop of one's own is compiled
 from stjax.compiled import jit as jit
 
-# how many are found
+# how many are found, and how they are read again
+from stjax.atlas import results as results
 from stjax.atlas.run import Summary as Summary
 from stjax.atlas.run import visualize_units as visualize_units
 

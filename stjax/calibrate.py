@@ -12,7 +12,7 @@ from stjax.convert.store import Model, Statistics
 from stjax.preprocess import FLOW_MEAN
 from stjax.training import generated
 from stjax.types import Clip
-from stjax.video.statistics import divisors, record
+from stjax.video.statistics import divisors, floored, record
 
 CLIPS = 8
 
@@ -36,7 +36,9 @@ def calibrated(model: Model, count: int = CLIPS) -> Model:
         "shapes, exact flow; stjax.training.generated, seed 0), recorded at conversion. Rough: no photograph and no "
         "real video was seen."
     )
-    return dataclasses.replace(model, statistics=Statistics(divisors(firing), provenance))
+    rough = dict.fromkeys(firing, f"over {count} generated clips; no photograph and no real video was seen")
+    ahat = divisors(firing)
+    return dataclasses.replace(model, statistics=Statistics(ahat, provenance, rough, floored(firing, ahat)))
 
 
 def _clips(model: Model, count: int) -> Iterator[Clip]:

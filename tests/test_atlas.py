@@ -135,11 +135,12 @@ def test_chi_slows(fused, params, ahat):
     assert change[0] < 0.7 * change[1]
 
 
-def test_a_dead_unit_is_told(fused, params, ahat):
+def test_a_unit_without_gradient_is_told(fused, params, ahat):
     layer = params["conv3_fusion"]
     still = {"kernel": layer["kernel"].at[:, 2].set(0.0), "bias": layer["bias"]}
     _, summary = run(fused, {**params, "conv3_fusion": still}, ahat, units=[1, 2, 3], chi=(1, 0))
-    assert summary.dead.tolist() == [[False, False], [True, True], [False, False]]
+    for slope in summary.slope:
+        assert (slope > 0).tolist() == [[True, True], [False, False], [True, True]]
     np.testing.assert_allclose(summary.activation[1], layer["bias"][2], rtol=1e-6)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import stjax
 from stjax import Clip, cli, view
 from stjax.convert import store
 from stjax.training.generated import CLASSES
@@ -139,6 +141,13 @@ BAD = {
     "an empty range": ({"--units": "3:3"}, "must lie in 0:8"),
     "a negative unit": ({"--units": "-1"}, "must lie in 0:8"),
     "no number": ({"--units": "first"}, "must be like 0:9 or 3,7 or all"),
+    "no unit at all": ({"--units": ""}, "must be like 0:9 or 3,7 or all: got ''"),
+    "no unit between commas": ({"--units": "1,,3"}, "must be like 0:9 or 3,7 or all: got '1,,3'"),
+    "no recipe's name": ({"--recipe": ""}, "'' is not; one of: paper"),
+    "no folder's name": ({"--out": ""}, "must have a name: got ''; nearest: --out atlas"),
+    "no chi at all": ({"--chi": ""}, "chi must be numbers with commas between"),
+    "no layer's name": ({"layer": ""}, "'' is not"),
+    "a layer of another network": ({"layer": "conv5_fusion"}, "vgg16-imagenet has it: --model vgg16-imagenet"),
     "a negative chi": ({"--chi": "1,-1"}, "chi must be a number >= 0"),
     "a chi that is no number": ({"--chi": "nan"}, "chi must be a number >= 0"),
     "a chi that is a word": ({"--chi": "slow"}, "chi must be numbers with commas between"),
@@ -262,8 +271,91 @@ def test_models_says_what_is_trained_and_what_is_not(capsys, monkeypatch):
     assert "[vgg16]" in stdout
 
 
-@pytest.mark.parametrize("words", ["--help", "visualize --help", "layers --help", "models --help"])
+COMMANDS = ("convert", "inspect", "download", "models", "layers", "visualize")
+
+
+@pytest.mark.parametrize("words", ["", "--help", "-h", *(f"{c} {h}" for c in COMMANDS for h in ("--help", "-h"))])
 def test_help_is_there(words, capsys, monkeypatch):
-    code, stdout, _ = within(capsys, monkeypatch, *words.split())
+    code, stdout, stderr = within(capsys, monkeypatch, *words.split())
     assert code == 0
     assert "Usage" in stdout
+    assert stderr == ""
+    assert words.startswith(COMMANDS) or all(command in stdout for command in COMMANDS)
+
+
+def test_the_version_is_told(capsys, monkeypatch):
+    assert within(capsys, monkeypatch, "--version") == (0, f"stjax {stjax.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("stjax vis", ["visualize"]),
+        ("stjax layers vgg", ["vgg16-imagenet"]),
+        ("stjax visualize -m embedded-seed2 conv4", ["conv4_fusion", "conv4_1", "conv4_2"]),
+        ("stjax visualize motion/conv3", ["motion/conv3_1", "motion/conv3_2"]),
+        ("stjax visualize -m nowhere.safetensors conv", []),
+        ("stjax visualize classes --recipe v", ["vivid"]),
+        ("stjax visualize classes --precision f", ["float32"]),
+    ],
+)
+def test_the_shell_completes(line, offered, capsys, monkeypatch):
+    monkeypatch.setenv("_STJAX_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", line)
+    monkeypatch.setenv("COMP_CWORD", str(len(line.split()) - 1))
+    code, stdout, _ = within(capsys, monkeypatch)
+    assert (code, stdout.split()) == (0, offered)
+
+
+def test_layers_takes_its_network_either_way(weights, capsys, monkeypatch):
+    asked = [within(capsys, monkeypatch, "layers", *words) for words in ([weights], ["-m", weights])]
+    assert asked[0] == asked[1]
+    one_error_line(*within(capsys, monkeypatch, "layers", "embedded", "--model", "vgg16-imagenet")[::2], "one network")
+
+
+def test_layers_says_where_ahat_is_rough(weights, tmp_path, capsys, monkeypatch):
+    model = store.load(weights)
+    statistics = model.statistics._replace(rough={"conv3_fusion": "over two clips"})
+    store.save(tmp_path / "rough.safetensors", dataclasses.replace(model, statistics=statistics))
+    _, stdout, _ = within(capsys, monkeypatch, "layers", tmp_path / "rough.safetensors")
+    told = {
+        line.split()[1]: line.split()[-2] for line in stdout.splitlines() if "its cone" in line or "input │" in line
+    }
+    assert told.pop("conv3_fusion") == "rough"
+    assert told.pop("motion/fc4") == "none"
+    assert set(told.values()) == {"yes"}
+    assert "rough: ahat was recorded over two clips" in stdout
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_a_terminal_that_knows_ascii_only(weights, tmp_path, columns, monkeypatch):
+    named = tmp_path / "na\N{LATIN SMALL LETTER I WITH DIAERESIS}ve.safetensors"
+    parts = (store.Part("all", False, "\N{SNOWMAN} gezeichnet f\N{LATIN SMALL LETTER U WITH DIAERESIS}r den Test"),)
+    store.save(named, dataclasses.replace(store.load(weights), parts=parts))
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for words in (["models"], ["models", named], ["layers", named], ["download"], ["--help"], ["visualize", "-h"],
+                  ["visualize", "\N{SNOWMAN}", "-m", named]):  # fmt: skip
+        out, err = (io.TextIOWrapper(io.BytesIO(), encoding="ascii", newline="\n") for _ in range(2))
+        monkeypatch.setattr(sys, "stdout", out)
+        monkeypatch.setattr(sys, "stderr", err)
+        monkeypatch.setattr(sys, "argv", ["stjax", *map(str, words)])
+        with pytest.raises(SystemExit) as leaving:
+            cli.main()
+        said, complained = (stream.buffer.getvalue().decode("ascii") for stream in (out, err) if not stream.flush())
+        assert leaving.value.code == (2 if words[-1] == named and len(words) > 2 else 0), (words, complained)
+        assert max(map(len, said.splitlines()), default=0) <= columns
+        assert words[0] != "layers" or "| appearance/conv1_1 |" in said
+
+
+def test_results_go_where_model_and_layer_say(tmp_path, weights, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(weights.read_bytes())
+    for model in (weights, other):
+        for layer in ("conv1_1", "motion/conv1_1", "classes"):
+            words = ("visualize", layer, "-m", model, "--units", "0:1", "--chi", "1", "--steps", 1)
+            code, stdout, stderr = within(capsys, monkeypatch, *words)
+            assert code == 0, stderr
+            folder = Path("atlas") / model.stem / layer.rpartition("/")[2]
+            assert str(folder / "index.html") in stdout.replace("\n", "")
+            assert (folder / "index.html").exists()

@@ -103,7 +103,7 @@ def model(network, params, ahat) -> Model:
         name="slim",
         module=network,
         params=params,
-        statistics=Statistics(ahat, "four clips of noise"),
+        statistics=Statistics(ahat, "four clips of noise", {"conv3_fusion": "over 4 clips of noise"}),
         preprocessing=Preprocessing(mean=(1.0, 2.0, 3.0), flow_mean=127.5),
         parts=(Part("all", False, "random"),),
         class_names=("a", "b", "c", "d", "é"),
@@ -130,6 +130,7 @@ def test_everything_beside_the_parameters_comes_back(tmp_path, model):
     for name in ("name", "module", "preprocessing", "parts", "class_names", "sources", "made"):
         assert getattr(loaded, name) == getattr(model, name)
     assert loaded.statistics.provenance == model.statistics.provenance
+    assert loaded.statistics.rough == model.statistics.rough
     assert loaded.statistics.ahat.keys() == model.statistics.ahat.keys()
     for layer, values in model.statistics.ahat.items():
         np.testing.assert_array_equal(loaded.statistics.ahat[layer], values)

@@ -17,7 +17,7 @@ def records(tmp_path) -> list[dict]:
     for unit in range(3):
         name = f"unit{unit}.npz"
         np.savez(tmp_path / name, motion=np.full((1, 2, 8, 8, 2), unit + 1.0, np.float32))
-        made.append({"layer": "motion/conv1_1", "unit": unit, "chi": 1.0, "dead": False, "arrays": name})
+        made.append({"layer": "motion/conv1_1", "unit": unit, "chi": 1.0, "ending": "reached", "arrays": name})
     return made
 
 
@@ -61,7 +61,7 @@ def test_ctrl_c_leaves_out_what_was_not_begun(tmp_path, records, monkeypatch):
 
 
 def test_a_dead_unit_lacks_no_picture(tmp_path, records):
-    assert not figures.lacking(tmp_path, records[0] | {"dead": True})
+    assert not figures.lacking(tmp_path, records[0] | {"ending": "dead"})
     assert not figures.lacking(tmp_path, records[0] | {"activation_end": float("nan")})
 
 

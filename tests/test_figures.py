@@ -41,7 +41,7 @@ def finish(directory: Path, layer: str, unit: int, chi: float | None, *, side: i
     record = {
         "layer": layer, "unit": unit, "name": None, "chi": chi, "kappa": 6.6e-3, "seed": 0, "steps": 100,
         "recipe": "quick", "model": "generated", "activation_start": 0.5, "activation_end": 26.0, "ahat": 5.0,
-        "penalties": {"norm": 1.0, "spatial": 2.0, "temporal": 0.5}, "dead": False, "arrays": name,
+        "penalties": {"norm": 1.0, "spatial": 2.0, "temporal": 0.5}, "ending": "reached", "arrays": name,
     }  # fmt: skip
     return record | changes
 
@@ -244,7 +244,7 @@ def test_a_unit_is_drawn_beside_its_array(tmp_path):
 def test_a_dead_unit_has_no_picture_not_even_an_old_one(tmp_path):
     record = finish(tmp_path, "motion/conv2_1", 0, 1.0)
     old = figures.draw_record(tmp_path, record, MEAN)
-    assert figures.draw_record(tmp_path, record | {"dead": True}, MEAN) == []
+    assert figures.draw_record(tmp_path, record | {"ending": "dead"}, MEAN) == []
     assert old
     assert not any(path.exists() for path in old)
 
@@ -337,12 +337,12 @@ def test_a_fused_layer_shows_the_appearance_of_the_largest_chi(tmp_path):
 
 def test_a_dead_cell_is_hatched_and_says_so(tmp_path):
     found = conv(tmp_path, 2)
-    found[1]["dead"] = True
+    found[1]["ending"] = "dead"
     row = draw._Plan.of(tmp_path, found, MEAN).row(found[:2], "direction")
     assert [cell.word for cell in row.cells] == ["", layout.PENDING, "dead"]
     hatched, plain = layout.placeholder(90, "dead"), layout.placeholder(90, layout.PENDING)
     assert hatched[:20].std() > 3 * plain[:20].std()
-    figures.draw_layer(tmp_path, [record | {"dead": True} for record in found], MEAN)  # all dead: still a sheet
+    figures.draw_layer(tmp_path, [record | {"ending": "dead"} for record in found], MEAN)  # all dead: still a sheet
 
 
 def test_numbers_in_captions():
@@ -368,7 +368,7 @@ def test_appearance_alone_gives_stills(tmp_path):
 
 def test_index_holds_every_record_and_links_only_inwards(tmp_path):
     found = [*conv(tmp_path, 2), finish(tmp_path, "classes", 7, 5.0, name="<b>Rope & Climb")]
-    found.append(finish(tmp_path, "classes", 8, 5.0, dead=True))
+    found.append(finish(tmp_path, "classes", 8, 5.0, ending="dead"))
     for record in found:
         figures.draw_record(tmp_path, record, MEAN)
     for layer in ("conv2_1", "classes"):
@@ -380,13 +380,15 @@ def test_index_holds_every_record_and_links_only_inwards(tmp_path):
     assert local
     assert all((tmp_path / link).is_file() for link in local)
     assert not re.search(r"https?:|//|<script|url\(|@import", page)
-    assert {record["arrays"] for record in found if not record["dead"]} <= set(local)
+    assert {record["arrays"] for record in found if record["ending"] != "dead"} <= set(local)
     assert {sheet.relative_to(tmp_path).as_posix() for sheet in (tmp_path / "sheets").iterdir()} <= set(local)
     assert "&lt;b&gt;Rope &amp; Climb" in page
     assert "<b>Rope" not in page
     assert page.count('class="none dead"') == 2  # appearance, and motion at the one chi
     assert all(re.search(r'alt="[^"]+"', image) for image in re.findall(r"<img[^>]*>", page))
-    assert page.count("5.2 \N{MULTIPLICATION SIGN} â") == sum(not r["dead"] for r in found) + 1  # a fused unit's twice
+    assert (
+        page.count("5.2 \N{MULTIPLICATION SIGN} â") == sum(r["ending"] != "dead" for r in found) + 1
+    )  # a fused unit's twice
 
 
 def test_index_of_a_run_under_way(tmp_path):

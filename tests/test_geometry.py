@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -115,3 +116,16 @@ def test_equal_views_are_one_static_argument():
 def test_an_unknown_layer_is_named(layer):
     with pytest.raises(UsageError, match=f"one of the network's: '{layer}' is not"):
         view(slim(num_classes=0), layer)
+
+
+class Foreign(nn.Module):
+    @nn.compact
+    def __call__(self, clip):
+        return None, {"first": nn.Conv(8, (5, 5), padding="VALID")(clip.appearance)}
+
+
+@pytest.mark.parametrize("ask", [view, receptive_field])
+def test_a_network_of_somebody_else_is_told_to_bring_its_view(ask):
+    with pytest.raises(UsageError, match=r"Foreign does not; write its view by hand: stjax\.View\(network=") as refused:
+        ask(Foreign(), "first")
+    assert "\n" not in str(refused.value)

@@ -12,11 +12,11 @@ PACKAGE = ROOT / "stjax"
 
 # Rooms of one rank do not know one another.
 ORDER = (
-    {"types", "errors", "files", "arrays", "compiled", "preprocess"},
+    {"types", "errors", "files", "arrays", "compiled", "endings", "preprocess", "version"},
     {"networks", "ascent", "video", "figures"},
     {"convert", "atlas", "training"},
     {"zoo", "calibrate", "show"},
-    {"weight_commands"},
+    {"weight_commands", "completion"},
     {"cli", "scripts"},
 )
 RANK = {room: rank for rank, rooms in enumerate(ORDER) for room in rooms}
@@ -28,6 +28,8 @@ WITHIN = {
     "types": set(),
     "errors": set(),
     "compiled": set(),
+    "endings": set(),
+    "version": set(),
 }
 # What is at the door, not in a room.
 DOOR = {PACKAGE / "__init__.py", PACKAGE / "__main__.py"}

@@ -105,7 +105,7 @@ def numpy_network(network, params, clip):
         endpoints |= head(np.maximum(fused, 0).max(0, keepdims=True), params)
         scores.append(endpoints["classes"].mean((0, 1, 2)))
         if network.towers == 2:
-            endpoints |= head(tops["motion"], params["motion"], "motion/")
+            endpoints |= head(tops["motion"].max(0, keepdims=True), params["motion"], "motion/")
             scores.append(endpoints["motion/classes"].mean((0, 1, 2)))
     return (sum(scores) / len(scores) if scores else None), endpoints
 

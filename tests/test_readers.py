@@ -255,7 +255,7 @@ def test_pickles_that_try_other_ways(program):
 
 def test_dicts_that_hold_one_another_are_not_unfolded_for_ever():
     tree = {"a": np.ones(1, np.float32)}
-    for _ in range(40):
+    for _ in range(30):
         tree = {"a": tree, "b": tree}
     with pytest.raises(UsageError, match="at most 100000 arrays"):
         pickled_arrays(pickle.dumps(tree))
@@ -287,7 +287,7 @@ def test_a_mat_that_swells(tmp_path):
     inner = struct.pack("<IIII", 6, 8, 6, 0) + struct.pack("<IIII", 5, 8, 10**7, 1) + b"\1\0\3\0net\0"
     body = zlib.compress(struct.pack("<II", 14, 10**8) + inner + bytes(10**8 - len(inner)))
     (tmp_path / "a.mat").write_bytes(header + struct.pack("<II", 15, len(body)) + body)
-    refused(tmp_path / "a.mat", "compressed bytes declare 100000000")
+    refused(tmp_path / "a.mat", "more than .* bytes once unpacked")
 
 
 def test_an_hdf5_that_swells(tmp_path):
@@ -346,7 +346,7 @@ def test_onnx_weights_elsewhere_are_not_followed(tmp_path):
 @pytest.mark.parametrize("data", [b"\x80" * 11, b"\x0a\xff\xff\xff\xff\x0f", b"\x0b", b"\x03\x00", b"\x0d\x00"])
 def test_messages_that_are_none(data):
     with pytest.raises(wire.Malformed):
-        list(wire.fields(memoryview(data)))
+        list(wire.Message(memoryview(data)))
 
 
 def test_tables_can_be_named(tmp_path):

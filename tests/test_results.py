@@ -18,7 +18,7 @@ VIEW = view(slim(), "conv3_fusion")
 
 def found(unit: int = 7, chi: float | None = 0.5, end: float = 2.0) -> Found:
     clip = Clip(np.full((1, 4, 4, 3), end, np.float32), np.full((1, 3, 4, 4, 2), -end, np.float32))
-    return Found(Job(unit, chi), clip, Summary(1.0, end, 3.0, {"norm": 0.25}, False))
+    return Found(Job(unit, chi), clip, Summary(1.0, end, 3.0, {"norm": 0.25}, Clip(1.0, 0.5)))
 
 
 def write(directory, one: Found) -> dict:
@@ -126,7 +126,7 @@ def test_lines_cut_short_are_passed_over(tmp_path, text):
     assert results.read(tmp_path) == []
 
 
-GOOD = {"layer": "fc6", "unit": 3, "chi": 0.5, "dead": False, "arrays": "arrays/fc6/unit0003_chi0.5.npz"}
+GOOD = {"layer": "fc6", "unit": 3, "chi": 0.5, "ending": "reached", "arrays": "arrays/fc6/unit0003_chi0.5.npz"}
 HOSTILE = {
     "no object": "[1, 2]",
     "null": "null",
@@ -142,7 +142,8 @@ HOSTILE = {
         "layer": ([], None, 3, "a\x1b[31m", "a\nb"),
         "unit": ("3", 3.0, True, -1, None, 10**12, [3]),
         "chi": ("0.5", -1, float("inf"), float("nan"), {}, 10**400, True),
-        "dead": (0, None, "no"),
+        "ending": (0, None, ["dead"]),
+        "slope": (3, [1], {"motion": "2"}),
         "arrays": (None, 3, [], "/etc/passwd", "../a.npz", "arrays/../../a.npz", "sheets/a.npz", "arrays/\0"),
         "sha256": (3, "abc", "A" * 64),
         "name": (3, ["a"], "\x1b]0;x\x07"),

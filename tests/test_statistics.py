@@ -143,6 +143,9 @@ def test_shipped_numbers_tell_what_was_measured():
     for layer, units in json.loads(metadata["floored"]).items():
         for unit, measured in units.items():
             assert measured < ahat[layer][int(unit)], (layer, unit)
+    rough = json.loads(metadata["rough"])
+    assert set(rough) == {layer for layer in ahat if not layer.startswith("appearance/")}
+    assert all("clips" in why for why in rough.values())
     doubling = json.loads(metadata["growth_when_doubled"])
     assert set(doubling) == set(ahat)
     assert all(math.isfinite(g) and 0 <= g < 0.5 for g in doubling.values())

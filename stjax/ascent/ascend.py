@@ -34,25 +34,28 @@ class Info(NamedTuple):
     value: of equation (1).
     activation: a(T(x)), unweighted.
     penalties: name -> lambda_r R_r(x).
-    slope: largest |d activation / d x|; a unit where it is 0 at every step is dead.
+    slope: of each stream, the largest |d activation / d x|; 0 where the stream received no gradient.
     """
 
     value: Scalar
     activation: Scalar
     penalties: dict[str, Scalar]
-    slope: Scalar
+    slope: Clip
 
 
 def init(recipe: Recipe, key: Array, canvas: Clip, start: Clip | None = None) -> State:
-    """Uniform noise over the canvas, scaled so that the 95 % quantile of |x| is `recipe.start`.
+    """Uniform noise over the canvas, scaled so that the 95 % quantile of x, signed, is `recipe.start`.
 
-    For uniform(-1, 1) that quantile is 0.95, whatever was drawn, so the scale is start / 0.95.
+        x = start / 0.9 * u,    u ~ uniform(-1, 1)
+
+    As in the parent code (Mahendran & Vedaldi, IJCV 2016): 95 % of such u lie below 0.9. The quantile is that of the
+    distribution, not of the draw, so that a pixel's start does not depend on the size of the canvas.
 
     Args:
       recipe: how the input will be found.
       key: of this unit; a stream's noise depends on it and on the stream alone.
       canvas: shapes, as `View.clip` gives them; None for a stream the layer does not see.
-      start: streams to begin from instead of noise.
+      start: streams to begin from instead of noise; pixels longer than the recipe's bound are shortened to it.
     """
     start = start or Clip()
 
@@ -60,9 +63,11 @@ def init(recipe: Recipe, key: Array, canvas: Clip, start: Clip | None = None) ->
         if given is not None or shape is None:
             return given
         draw = jax.random.uniform(jax.random.fold_in(key, number), shape.shape, shape.dtype, -1.0, 1.0)
-        return draw * (recipe.start / 0.95)
+        return draw * (recipe.start / 0.9)
 
     clip = Clip(*(noise(i, *pair) for i, pair in enumerate(zip(canvas, start, strict=True))))
+    # Also a stream that is held: outside the ball equation (2) is infinite.
+    clip = project(clip, recipe.bound)
     return State(jnp.zeros((), jnp.int32), clip, recipe.optimizer.init(clip))
 
 
@@ -70,6 +75,11 @@ def activation(network: Network, recipe: Recipe, params: Params, seen: Clip, tar
     """a(x): the recipe's objective on what the network makes of a view."""
     if recipe.objective is None:
         raise UsageError("a recipe must have an objective before it runs: use recipe.aim(layer, stride)")
+    if getattr(recipe.objective, "whole", False) and getattr(network, "padding", "SAME") == "VALID":
+        raise UsageError(
+            f"{type(recipe.objective).__name__} needs a whole map, and a cone holds one position of it: "
+            "use stjax.view(module, layer, whole=True)"
+        )
     _, activations = network.apply({"params": params}, seen)
     return recipe.objective(activations, target)
 
@@ -113,7 +123,7 @@ def step(
     a, uphill = jax.value_and_grad(grows)(state.clip)
     (penalty, each), downhill = jax.value_and_grad(shrinks, has_aux=True)(state.clip)
     gradient = jax.tree.map(lambda up, down: strengths.activation * up - down, uphill, downhill)
-    slope = jnp.stack([jnp.max(jnp.abs(g)) for g in jax.tree.leaves(uphill)]).max()
+    slope = jax.tree.map(lambda g: jnp.max(jnp.abs(g)), uphill)
     if recipe.hold:
         still = getattr(gradient, recipe.hold)
         gradient = gradient._replace(**{recipe.hold: jax.tree.map(jnp.zeros_like, still)})

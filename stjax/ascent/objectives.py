@@ -23,6 +23,11 @@ Map = Float[Array, "time height width channels"]
 class _Arithmetic:
     """`2 * a + b` and `-a` build new objectives; the operands stay as they are."""
 
+    @property
+    def whole(self) -> bool:
+        """Whether it reads more of a map than one position, so that a unit's cone is not enough."""
+        return False
+
     def __add__(self, other: Objective) -> Sum:
         return Sum(terms=(*_terms(self), *_terms(other)))
 
@@ -72,13 +77,17 @@ class Neuron(_Arithmetic):
 
 @dataclass(frozen=True)
 class ChannelMean(_Arithmetic):
-    """One unit everywhere: the mean of a_l(x)[..., c] over its map.
+    """One unit everywhere: the mean of a_l(x)[..., c] over its map. Needs `stjax.view(module, layer, whole=True)`.
 
     >>> float(ChannelMean("fc6")({"fc6": jnp.arange(4.0).reshape(1, 1, 2, 2)}, 1))
     2.0
     """
 
     layer: str
+
+    @property
+    def whole(self) -> bool:
+        return True
 
     def __call__(self, activations: Activations, target: Any) -> Scalar:
         return jnp.mean(_endpoint(activations, self.layer), axis=(-4, -3, -2))[target]
@@ -93,6 +102,10 @@ class ClassScore(_Arithmetic):
     """
 
     layer: str = "classes"
+
+    @property
+    def whole(self) -> bool:
+        return True
 
     def __call__(self, activations: Activations, target: Any) -> Scalar:
         return ChannelMean(self.layer)(activations, target)
@@ -128,6 +141,10 @@ class Sum(_Arithmetic):
     """
 
     terms: tuple[tuple[float, Objective], ...]
+
+    @property
+    def whole(self) -> bool:
+        return any(getattr(term, "whole", False) for _, term in self.terms)
 
     def __call__(self, activations: Activations, target: Any) -> Scalar:
         targets = target if isinstance(target, tuple) else (target,) * len(self.terms)

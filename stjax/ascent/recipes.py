@@ -29,7 +29,8 @@ class Recipe:
       regularizers: penalties; their names key the strengths.
       balance: of the objective against the lambdas: its weight is balance / (rho^2 ahat).
       bound: B, the longest a pixel's vector may be, in grey levels; a Clip of two numbers bounds each stream apart.
-      start: 95 % quantile of |x| of the uniform noise that a run starts from, in grey levels.
+      start: 95 % quantile of the uniform noise that a run starts from, signed, in grey levels: 80/sqrt(3) in the
+        parent code, so x begins within +-51.3.
       jitters: whether `aim` adds the jitter of the layer's stride.
       transforms: random views, applied in order at each step.
       objective: what is to grow; None until aimed.

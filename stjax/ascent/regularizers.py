@@ -89,7 +89,8 @@ class SpatialVariation:
 class TemporalVariation:
     """1/(H W) sum_ijkd (D_t x)^2 over the flow fields of each sample: the chi part of R_TV.
 
-    Appearance is a still and has no part in it.
+    Appearance is a still and has no part in it. Nor have several temporal samples among themselves (T > 1): they are
+    taken many frames apart, so a difference between them says nothing of the slowness of what happens in between.
 
     >>> x = jnp.asarray([0.0, 2.0, 3.0]).reshape(1, 3, 1, 1, 1)
     >>> float(TemporalVariation()(Clip(motion=x)))

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from jax import Array
 
@@ -31,12 +30,14 @@ class Task(NamedTuple):
     asked: every job.
     ahat: (channels,), the largest recorded activation of each unit.
     settings: from `resume.stamp`.
+    floored: the units whose ahat is a floor, since they hardly fire.
     """
 
     view: View
     asked: list[Job]
     ahat: np.ndarray
     settings: Mapping[str, Any]
+    floored: frozenset[int] = frozenset()
 
 
 class Share(NamedTuple):
@@ -66,7 +67,8 @@ def share(directory: Path, task: Task, records: Sequence[Mapping[str, Any]], pla
     mine = hosts.share(resume.missing(records, layer, task.asked), place)
     asked, damaged = set(task.asked), {}
     for record in hosts.share([record for record in records if record["layer"] == layer], place):
-        if (job := Job(record["unit"], record["chi"])) in asked and (flaw := resume.flaw(directory, record)):
+        job = resume.job(record)
+        if job in asked and (flaw := resume.flaw(directory, record)):
             damaged[record["arrays"]] = flaw
             mine.append(job)
     return Share(mine, damaged)
@@ -101,13 +103,16 @@ def fill(
     Raises:
       OSError: the folder has no room, say. What was stored before stays.
     """
-    # Of the whole task and all devices, so that a run that is taken up again steps as many together as before.
-    slots = run.slots_for(
-        task.view, recipe, params, len(task.asked), jax.device_count(), chunk=chunk, precision=precision
-    )
 
     def store(one: Found) -> None:
-        line = results.record(task.view, one, float(task.ahat[one.job.unit]), task.settings, class_names)
+        line = results.record(
+            task.view,
+            one,
+            float(task.ahat[one.job.unit]),
+            task.settings,
+            class_names,
+            floored=one.job.unit in task.floored,
+        )
         line = results.write(directory, line, one, place)
         if finished:
             finished(line)
@@ -120,7 +125,7 @@ def fill(
         list(jobs),
         ahat=task.ahat,
         kappa=kappa,
-        slots=slots,
+        chunk=chunk,
         precision=precision,
         progress=progress,
     )

@@ -1,10 +1,16 @@
-"""What is asked for: pairs of unit and chi, cut into equal chunks that fit the memory."""
+"""What is asked for: jobs of a unit, a chi and a start, and how many of them a device steps together.
+
+That number, the chunk, is fixed by the layer, the network's precision and the kind of device, never by how many jobs
+there are or how much memory is free: a convolution's form and the order of its sums follow from it, and an ascent
+amplifies round-off until it can be seen. So one compiled program finds every unit of a layer, the last chunk is padded,
+and the bytes of a result do not tell what ran beside it.
+"""
 
 from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -15,52 +21,59 @@ from stjax.errors import UsageError
 from stjax.networks.geometry import View
 from stjax.types import Params
 
-BUDGET = 1 << 30
-"""Bytes that a chunk may take on a CPU, by the estimate of `bytes_per_unit`. Maps are not computed twice to fit more
-units into it: conv5_3 in chunks of 2, 4 and 7 makes 5.9, 6.4 and 6.6 unit-steps/s; forward again costs a third more."""
-SHARE = 0.6
-"""Share of an accelerator's memory that a chunk may take; the rest is for parameters and the compiler."""
+BUDGET = {"cpu": 640 << 20, "accelerator": 2 << 30}
+"""Bytes that a chunk may take, by the estimate of `bytes_per_unit`; fixed, so that two devices of one kind agree. A
+padded place costs what a unit does, so on a CPU deep layers get fewer than would be fastest: conv5_3 in chunks of 2, 4
+and 7 makes 5.9, 6.4 and 6.6 unit-steps/s, and a single unit waits for all of them. Maps are not computed twice to fit
+more: forward again costs a third more. The accelerators' budget is a guess, not measured."""
 CACHE = 7 << 20
 """Bytes of maps beyond which a larger chunk is slower on a CPU: on 2 cores, unit-steps/s of conv3_3 (0.9 MB a unit) in
-chunks of 6, 7, 8, 9, 10, 12: 386, 416, 447, 354, 339, 360; of conv2_2 (64 KB) in 16, 32, 48, 64, 96: 4481, 5128, 5723,
-5788, 5647."""
-FEWEST, MOST = 8, 512
-"""Bounds of a chunk that memory allows: below 8 units deep kernels are transformed for too few tiles (see
-`networks.convolution`; conv4_3 in 5, 6, 8, 10, 12: 32.9, 35.5, 36.8, 36.1, 37.8), beyond 512 nothing is gained on any
-device."""
+chunks of 6, 7, 8, 9, 10, 12: 386, 416, 447, 354, 339, 360."""
+FEWEST, MOST = 8, 32
+"""Bounds of a chunk that memory allows. Below 8 units deep kernels are transformed for too few tiles (see
+`networks.convolution`; conv4_3 in 5, 6, 8, 10, 12: 32.9, 35.5, 36.8, 36.1, 37.8). Beyond 32 little is gained for what
+padding costs: conv2_2 in 16, 32, 48, 64, 96: 4481, 5128, 5723, 5788, 5647."""
 
 
 class Job(NamedTuple):
-    """One input to find. chi is None for a layer that sees no motion."""
+    """One input to find. chi is None for a layer that sees no motion; `start` counts the seeds it is found from."""
 
     unit: int
     chi: float | None
+    start: int = 0
 
 
-def jobs(view: View, units: Iterable[int], chi: Iterable[float]) -> list[Job]:
-    """Every unit at every chi, or once where the layer sees no motion.
+def jobs(view: View, units: Iterable[int], chi: Iterable[float], starts: int = 1) -> list[Job]:
+    """Every unit at every chi from every start, each once, the start counting fastest.
+
+    A layer that sees no motion is run without chi.
 
     Raises:
-      UsageError: a chi is negative or not a number, or nothing is asked for.
+      UsageError: a chi is negative or not a number, starts is below 1, or nothing is asked for.
     """
+    if starts < 1:
+        raise UsageError(f"starts must be at least 1: got {starts}; nearest: 1")
     chi = list(dict.fromkeys(float(c) for c in chi))
     for c in chi:
         if not (c >= 0.0 and math.isfinite(c)):
             raise UsageError(f"chi must be a number >= 0 (large: slow, 0: speed left free): got {c:g}; nearest: 0")
     if "motion" not in view.streams:
         chi = [None]  # type: ignore[list-item]
-    asked = [Job(int(unit), c) for unit in dict.fromkeys(units) for c in chi]
+    asked = [Job(int(unit), c, start) for unit in dict.fromkeys(units) for c in chi for start in range(starts)]
     if not asked:
         raise UsageError("at least one unit and one chi must be asked for: got none")
     return asked
 
 
-def unit_key(key: jax.Array, layer: str, unit: jax.Array | int) -> jax.Array:
-    """The key of a unit: from (seed, layer, unit), never from its place in a chunk.
+def unit_key(key: jax.Array, layer: str, unit: jax.Array | int, start: jax.Array | int = 0) -> jax.Array:
+    """The key of a unit: from (seed, layer, unit, start), never from its place in a chunk.
 
-    chi has no part in it: all chi of a unit start from the same noise, so they can be compared.
+    chi has no part in it: all chi of a unit start from the same noise, so they can be compared. Another start is
+    another seed; start 0 is the seed itself.
     """
-    return jax.random.fold_in(jax.random.fold_in(key, zlib.crc32(layer.encode())), unit)
+    another = jax.random.fold_in(jax.random.fold_in(key, zlib.crc32(b"starts")), start)
+    seed = jnp.where(jnp.asarray(start) == 0, key, another)
+    return jax.random.fold_in(jax.random.fold_in(seed, zlib.crc32(layer.encode())), unit)
 
 
 def num_units(view: View, params: Params) -> int:
@@ -84,45 +97,16 @@ def bytes_per_unit(view: View, recipe: Recipe, params: Params) -> int:
     return 4 * map_bytes(view, params) + 8 * canvas
 
 
-def memory_budget() -> int:
-    """Bytes that a chunk may take on the default device."""
-    stats = jax.local_devices()[0].memory_stats() if jax.default_backend() != "cpu" else None
-    return int(SHARE * stats["bytes_limit"]) if stats and "bytes_limit" in stats else BUDGET
+def chunk(view: View, recipe: Recipe, params: Params) -> int:
+    """How many units a device of this kind steps together: a power of two, as a layer's number of units is.
 
-
-def chunk_limit(view: View, recipe: Recipe, params: Params) -> int:
-    """The most units that are worth stepping together, and that fit the memory budget.
-
-    On an accelerator that is what fits, up to MOST. On a CPU a chunk has to amortise the cost of a call
-    and of transformed kernels, and then to stay in the cache.
+    On a CPU a chunk has to amortise the cost of a call and of transformed kernels, and then to stay in the cache. On
+    an accelerator it is what the budget allows, up to MOST.
     """
-    fitting = max(1, memory_budget() // bytes_per_unit(view, recipe, params))
-    if jax.default_backend() != "cpu":
-        return min(fitting, MOST)
-    return min(fitting, MOST, max(FEWEST, CACHE // map_bytes(view, params)))
-
-
-def chunk_size(jobs: int, limit: int) -> int:
-    """More than limit / 2 and at most `limit`, or all jobs where they are fewer: what pads least, then the largest.
-
-    A padded place costs what a unit does, so few of them keep the cost linear in the number of units.
-
-    >>> [chunk_size(jobs, 12) for jobs in (9, 90, 97)]
-    [9, 10, 7]
-    """
-    sizes = range(limit // 2 + 1, limit + 1) if jobs > limit else (jobs,)
-    return min(sizes, key=lambda size: (-jobs % size, -size))
-
-
-def chunks(asked: Sequence[Job], limit: int) -> tuple[int, list[list[Job]]]:
-    """Jobs in equal chunks, the last one possibly shorter, and the size of a chunk.
-
-    >>> size, parts = chunks([Job(u, None) for u in range(15)], 6)
-    >>> size, [len(part) for part in parts]
-    (5, [5, 5, 5])
-    """
-    size = chunk_size(len(asked), limit)
-    return size, [list(asked[i : i + size]) for i in range(0, len(asked), size)]
+    on_cpu = jax.default_backend() == "cpu"
+    fitting = BUDGET["cpu" if on_cpu else "accelerator"] // bytes_per_unit(view, recipe, params)
+    wanted = max(FEWEST, CACHE // map_bytes(view, params)) if on_cpu else MOST
+    return 1 << (max(1, min(fitting, wanted, MOST)).bit_length() - 1)
 
 
 def _endpoints(view: View, params: Params) -> dict[str, jax.ShapeDtypeStruct]:

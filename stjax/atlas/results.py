@@ -23,6 +23,7 @@ from stjax import arrays
 from stjax.atlas.hosts import ALONE, Place
 from stjax.atlas.plan import Job
 from stjax.atlas.run import Found
+from stjax.endings import ending
 from stjax.errors import UsageError
 from stjax.files import claim, replacing
 from stjax.networks.geometry import View
@@ -49,7 +50,9 @@ FIELDS = {
     "unit": "a whole number",
     "name": "a text or null",
     "chi": "a number >= 0, or null",
-    "dead": "true or false",
+    "start": "a whole number",
+    "ending": "a text",
+    "slope": "numbers by name",
     "arrays": "a file below arrays",
     "sha256": "a sha256",
     "work": "a text",
@@ -65,7 +68,7 @@ FIELDS = {
     "versions": "texts by name",
 }
 """What a line holds that is read again, by this program's figures too."""
-REQUIRED = ("layer", "unit", "chi", "dead", "arrays")
+REQUIRED = ("layer", "unit", "chi", "ending", "arrays")
 
 
 def manifest_name(place: Place = ALONE) -> str:
@@ -80,28 +83,39 @@ def manifest_name(place: Place = ALONE) -> str:
 def array_name(layer: str, job: Job) -> str:
     """The array file of a job, relative to the output folder.
 
-    For unit 7 of motion/conv4_3 at chi = 0.5: arrays/motion/conv4_3/unit0007_chi0.5.npz.
+    For unit 7 of motion/conv4_3 at chi = 0.5: arrays/motion/conv4_3/unit0007_chi0.5.npz; from its third start,
+    number 2: arrays/motion/conv4_3/unit0007_chi0.5_start2.npz.
     """
     # As many digits as tell two values apart: no two jobs share a file.
     chi = "" if job.chi is None else f"_chi{np.format_float_positional(job.chi, trim='-')}"
-    return f"arrays/{layer}/unit{job.unit:04d}{chi}.npz"
+    start = f"_start{job.start}" if job.start else ""
+    return f"arrays/{layer}/unit{job.unit:04d}{chi}{start}.npz"
 
 
 def record(
-    view: View, found: Found, ahat: float, settings: Mapping[str, Any], class_names: Sequence[str] = ()
+    view: View,
+    found: Found,
+    ahat: float,
+    settings: Mapping[str, Any],
+    class_names: Sequence[str] = (),
+    *,
+    floored: bool = False,
 ) -> dict[str, Any]:
     """The manifest line of a job; `settings` are those shared by the run.
 
     `window` and `padding` say how its activation was measured: a forward pass over the stored arrays with
-    convolutions of that padding, at the centre of the layer's map (1x1 where padding is VALID).
+    convolutions of that padding, at the centre of the layer's map (1x1 where padding is VALID). `ending` is a word
+    of `stjax.endings`; `floored` says whether ahat is the floor of a unit that hardly fires.
     """
-    summary, (unit, chi) = found.summary, found.job
+    summary, (unit, chi, start) = found.summary, found.job
+    slopes = {name: float(slope) for name, slope in summary.slope._asdict().items() if slope is not None}
     named = view.layer.endswith("classes") and unit < len(class_names)
     return {
         "layer": view.layer,
         "unit": unit,
         "name": class_names[unit] if named else None,
         "chi": chi,
+        "start": start,
         **settings,
         "window": view.window,
         "padding": getattr(view.network, "padding", None),
@@ -110,7 +124,8 @@ def record(
         "value": float(summary.value),
         "ahat": ahat,
         "penalties": {name: float(p) for name, p in summary.penalties.items()},
-        "dead": bool(summary.dead),
+        "slope": slopes,
+        "ending": ending(slopes, float(summary.activation), ahat, floored),
         "arrays": array_name(view.layer, found.job),
     }
 
@@ -131,8 +146,8 @@ def write(directory: Path, line: Mapping[str, Any], found: Found, place: Place =
     with open(claim(directory, directory / manifest_name(place), known=True), "ab+") as file:
         # A line that an earlier run left cut short must not swallow this one.
         file.seek(max(file.seek(0, os.SEEK_END) - 1, 0))
-        ending = b"" if file.read() in (b"", b"\n") else b"\n"
-        file.write(ending + json.dumps(line, allow_nan=True).encode() + b"\n")
+        newline = b"" if file.read() in (b"", b"\n") else b"\n"
+        file.write(newline + json.dumps(line, allow_nan=True).encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
     return line
@@ -174,7 +189,7 @@ def _merged(paths: Iterable[Path]) -> list[dict[str, Any]]:
                 continue
             if wrong := _misfit(line):
                 raise _foreign(path, f"line {number} has {wrong}")
-            latest[line["layer"], line["unit"], line["chi"]] = line
+            latest[line["layer"], line["unit"], line["chi"], line.get("start", 0)] = line
     return list(latest.values())
 
 

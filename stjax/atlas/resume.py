@@ -1,8 +1,9 @@
 """What a folder holds already, so that the same command again does only what is missing.
 
 Work is the same if the settings that a result depends on are: weights, statistics, recipe with all its constants,
-layer, kappa, seed, precision, and the versions of stjax and of jax, whose random numbers a run starts from. Not so the
-device, the chunk size, or how many processes share the work. Every line of a manifest carries a hash of them.
+layer, kappa, seed, precision, the chunk, which decides the last bits, and the versions of stjax and of jax, whose
+random numbers a run starts from. Not so the device, or how many processes share the work. Every line of a manifest
+carries a hash of them.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ from stjax.ascent.recipes import Recipe
 from stjax.atlas.plan import Job
 from stjax.errors import UsageError
 
-DECIDING = ("weights", "statistics", "recipe", "constants", "steps", "kappa", "seed", "precision")
+DECIDING = ("weights", "statistics", "recipe", "constants", "steps", "kappa", "seed", "precision", "chunk")
 """The settings that tell one work from another; with them, of `versions`, those below."""
 VERSIONS = ("stjax", "jax")
 
 
-def stamp(settings: Mapping[str, Any], layer: str, recipe: Recipe, ahat: np.ndarray) -> dict[str, Any]:
+def stamp(
+    settings: Mapping[str, Any], layer: str, recipe: Recipe, ahat: np.ndarray, chunk: int | None = None
+) -> dict[str, Any]:
     """The settings of a layer's results, as its lines carry them, with their hash as `work`.
 
     Args:
@@ -34,9 +37,11 @@ def stamp(settings: Mapping[str, Any], layer: str, recipe: Recipe, ahat: np.ndar
       layer: an endpoint name.
       recipe: what its name and steps do not say goes in as a short hash.
       ahat: of the layer, likewise.
+      chunk: from `run.chunk_of`.
     """
     full = {
         **settings,
+        "chunk": chunk,
         "constants": digest(repr(dataclasses.replace(recipe, name="", steps=1))),
         "statistics": digest(np.asarray(ahat, np.float32).tobytes().hex()),
     }
@@ -70,8 +75,13 @@ def agree(directory: Path, records: Iterable[Mapping[str, Any]], layer: str, set
 
 def missing(records: Iterable[Mapping[str, Any]], layer: str, asked: Sequence[Job]) -> list[Job]:
     """The jobs of a layer that no record has, in the order asked."""
-    done = {Job(record["unit"], record["chi"]) for record in records if record["layer"] == layer}
-    return [job for job in asked if job not in done]
+    done = {job(record) for record in records if record["layer"] == layer}
+    return [each for each in asked if each not in done]
+
+
+def job(record: Mapping[str, Any]) -> Job:
+    """The job of a manifest line. Lines of earlier versions know of one start alone."""
+    return Job(record["unit"], record["chi"], record.get("start", 0))
 
 
 def flaw(directory: Path, record: Mapping[str, Any]) -> str | None:

@@ -1,8 +1,9 @@
 """Drives many ascents: vmap over jobs, jit at this edge, one compilation a layer.
 
 Units, chi, kappa and ahat are traced, so every chunk of a layer runs the same compiled step. Nothing in it
-couples two jobs: what a unit becomes depends on (weights, recipe, layer, unit, chi, seed) alone. So a chunk may be
-spread over devices, and results leave for the host while the next chunk is under way.
+couples two jobs, and its shapes are fixed (see `plan`): on one kind of device, to the last bit, what a unit becomes
+depends on (weights, recipe, layer, unit, chi, start, seed) alone. So chunks may be spread over devices, and results
+leave for the host while the next chunk is under way.
 
 Every job takes the same number of steps, so all slots of a chunk end together: there is no freed slot to refill. Ending
 a job that has converged would free few: of FAST's 60 steps, the middle 80 % of conv3_3's units come to stay within 1 %
@@ -20,11 +21,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.sharding import Mesh
 
 from stjax.ascent import ascend
 from stjax.ascent.ascend import State
 from stjax.ascent.optimizers import Strengths
-from stjax.ascent.recipes import FAST, Recipe
+from stjax.ascent.recipes import Recipe
 from stjax.ascent.regularizers import KAPPA
 from stjax.ascent.transforms import centre
 from stjax.atlas import plan, sharding
@@ -46,14 +48,14 @@ class Summary(NamedTuple):
     activation: a(x).
     value: of equation (1).
     penalties: name -> lambda_r R_r(x).
-    dead: the activation's gradient was zero at every step.
+    slope: of each stream, the largest |d a / d x| of all steps; 0 where it never received a gradient.
     """
 
     activation_start: Any
     activation: Any
     value: Any
     penalties: dict[str, Any]
-    dead: Any
+    slope: Clip
 
 
 class Progress(NamedTuple):
@@ -73,17 +75,31 @@ class Found(NamedTuple):
     summary: Summary
 
 
-@functools.partial(jit, static_argnames=("view", "recipe"))
+@functools.partial(jit, static_argnames=("view", "recipe", "mesh"))
 def begin(
-    view: View, recipe: Recipe, params: Params, key: Array, units: Array, strengths: Strengths, start: Clip
-) -> tuple[State, Array, Array]:
-    """States of a chunk before its first step, keys of its units, and their largest slope so far."""
-    keys = jax.vmap(lambda unit: plan.unit_key(key, view.layer, unit))(units)
-    states = jax.vmap(lambda k: ascend.init(recipe, k, view.clip(recipe.margin), start))(keys)
-    return states, keys, jnp.zeros(units.shape)
+    view: View,
+    recipe: Recipe,
+    params: Params,
+    key: Array,
+    units: Array,
+    strengths: Strengths,
+    start: Clip,
+    starts: Array | None = None,
+    mesh: Mesh | None = None,
+) -> tuple[State, Array, Clip]:
+    """States of a chunk before its first step, keys of its units, and their largest slopes so far."""
+
+    def here(own: Any, whole: Any) -> tuple[State, Array, Clip]:
+        (units, starts), (key, start) = own, whole
+        keys = jax.vmap(lambda unit, number: plan.unit_key(key, view.layer, unit, number))(units, starts)
+        states = jax.vmap(lambda k: ascend.init(recipe, k, view.clip(recipe.margin), start))(keys)
+        return states, keys, jax.tree.map(lambda _: jnp.zeros(units.shape), view.clip())
+
+    starts = jnp.zeros_like(units) if starts is None else starts
+    return sharding.on_each(mesh, here, (units, starts), (key, start))
 
 
-@functools.partial(jit, static_argnames=("view", "recipe"), donate_argnames=("states", "slope"))
+@functools.partial(jit, static_argnames=("view", "recipe", "mesh"), donate_argnames=("states", "slope"))
 def advance(
     view: View,
     recipe: Recipe,
@@ -92,62 +108,61 @@ def advance(
     units: Array,
     strengths: Strengths,
     states: State,
-    slope: Array,
+    slope: Clip,
     count: Array | None,
-) -> tuple[State, Array]:
+    mesh: Mesh | None = None,
+) -> tuple[State, Clip]:
     """`count` steps of a chunk in a compiled loop, or one step where count is None."""
 
-    def once(_: Any, carry: tuple[State, Array]) -> tuple[State, Array]:
-        states, slope = carry
-        step = functools.partial(ascend.step, view.network, recipe, params)
-        states, info = jax.vmap(step)(keys, units, strengths, states)
-        return states, jnp.maximum(slope, info.slope)
+    def here(own: Any, whole: Any) -> tuple[State, Clip]:
+        (keys, units, strengths, *begun), (params, count) = own, whole
 
-    if count is None:
-        return once(0, (states, slope))
-    return jax.lax.fori_loop(0, count, once, (states, slope))
+        def once(_: Any, carry: tuple[State, Clip]) -> tuple[State, Clip]:
+            states, slope = carry
+            step = functools.partial(ascend.step, view.network, recipe, params)
+            states, info = jax.vmap(step)(keys, units, strengths, states)
+            return states, jax.tree.map(jnp.maximum, slope, info.slope)
+
+        return once(0, tuple(begun)) if count is None else jax.lax.fori_loop(0, count, once, tuple(begun))
+
+    return sharding.on_each(mesh, here, (keys, units, strengths, states, slope), (params, count))
 
 
-@functools.partial(jit, static_argnames=("view", "recipe"))
+@functools.partial(jit, static_argnames=("view", "recipe", "mesh"))
 def measure(
-    view: View, recipe: Recipe, params: Params, units: Array, strengths: Strengths, clips: Clip
+    view: View,
+    recipe: Recipe,
+    params: Params,
+    units: Array,
+    strengths: Strengths,
+    clips: Clip,
+    mesh: Mesh | None = None,
 ) -> tuple[Clip, Summary]:
     """The windows that are stored, and their numbers: at the centre of the canvas, without jitter."""
 
-    def one(unit: Array, strength: Strengths, clip: Clip) -> tuple[Clip, Summary]:
+    def one(params: Params, unit: Array, strength: Strengths, clip: Clip) -> tuple[Clip, Summary]:
         window = centre(clip, recipe.margin)
         # Also where products are rounded by default (TPU, tf32): these numbers are what a result is checked by.
         with jax.default_matmul_precision("highest"):
             a = ascend.activation(view.network, recipe, params, window, unit)
         each = ascend.penalties(recipe, window, strength)
         value = strength.activation * a - sum(each.values(), start=jnp.zeros(()))
-        return window, Summary(a, a, value, each, False)
+        return window, Summary(a, a, value, each, Clip())
 
-    return jax.vmap(one)(units, strengths, clips)
+    def here(own: Any, params: Params) -> tuple[Clip, Summary]:
+        return jax.vmap(functools.partial(one, params))(*own)
+
+    return sharding.on_each(mesh, here, (units, strengths, clips), params)
 
 
-def slots_for(
-    view: View,
-    recipe: Recipe,
-    params: Params,
-    jobs: int,
-    devices: int,
-    *,
-    chunk: int | None = None,
-    precision: Any = None,
-) -> int:
-    """How many of `jobs` each of `devices` steps together, the size of its chunks.
-
-    Ask for all jobs of a run and all its devices, whatever is finished already and wherever it is computed: a
-    convolution's form, and with it the last bits of a result, may depend on this number.
+def chunk_of(view: View, recipe: Recipe, params: Params, *, chunk: int | None = None, precision: Any = None) -> int:
+    """How many jobs each device steps together. A part of a result's identity, as are the programs that follow from it.
 
     Args:
-      chunk: at most so many; None lets the memory budget choose.
+      chunk: exactly so many; None for the layer's own number on this kind of device.
       precision: as for `visualize_units`.
     """
-    climbing = _rounded(view, precision)
-    limit = chunk or plan.chunk_limit(climbing, _aimed(recipe, view), params)
-    return plan.chunk_size(-(-jobs // devices), limit)
+    return chunk or plan.chunk(_rounded(view, precision), _aimed(recipe, view), params)
 
 
 def climb(
@@ -160,27 +175,24 @@ def climb(
     ahat: Any,
     kappa: float = KAPPA,
     chunk: int | None = None,
-    slots: int | None = None,
     start: Clip | None = None,
     precision: Any = None,
     devices: Sequence[Any] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Iterator[list[Found]]:
-    """Finds every job, and yields each chunk in the order asked, once the next one is under way.
+    """Finds every job, and yields them in the order asked, a chunk of each device once the next are under way.
 
-    Where a chunk does not fit the device after all, it is tried again at half its size, and so are those after it.
-
-    Args are those of `visualize_units`, and
-      slots: jobs stepped together on each device, exactly; the last chunk is padded. None plans for `asked` alone.
+    Args are those of `visualize_units`.
     """
     recipe = _aimed(recipe, view)
     ahat = np.asarray(ahat, np.float32)
-    check(view, asked, ahat=ahat, kappa=kappa, chunk=chunk)
+    check(view, params, asked, ahat=ahat, kappa=kappa, chunk=chunk)
     # The numbers of the summary are those of `view`; only the way up may be rounded.
     climbing = _rounded(view, precision)
-    mesh = sharding.unit_mesh(devices)
-    slots = slots or slots_for(view, recipe, params, len(asked), mesh.size, chunk=chunk, precision=precision)
-    params, key, start = sharding.everywhere(mesh, (params, key, start or Clip()))
+    slots = chunk_of(view, recipe, params, chunk=chunk, precision=precision)
+    line = sharding.unit_mesh(devices, most=-(-len(asked) // slots))
+    mesh = line if line.size > 1 else None
+    params, key, start = sharding.everywhere(line, (params, key, start or Clip()))
     in_loop = jax.default_backend() != "cpu"
     call = min(STEPS_PER_CALL, recipe.steps) if in_loop else 1
     finished: list[tuple[list[Job], Clip, Summary]] = []
@@ -192,33 +204,42 @@ def climb(
             progress(at)
 
     while done < len(asked):
-        part = asked[done : done + slots * mesh.size]
-        padded = part + [part[-1]] * (slots * mesh.size - len(part))
+        part = asked[done : done + slots * line.size]
+        padded = part + [part[-1]] * (slots * line.size - len(part))
         try:
-            units, strengths = sharding.spread(
-                mesh, (np.asarray([job.unit for job in padded]), weigh(recipe, view.rho, ahat, kappa, padded))
+            units, starts, strengths = sharding.spread(
+                line,
+                (
+                    np.asarray([job.unit for job in padded]),
+                    np.asarray([job.start for job in padded]),
+                    weigh(recipe, view.rho, ahat, kappa, padded),
+                ),
             )
-            begun = begin(view, recipe, params, key, units, strengths, start)
-            states, keys, slope = sharding.spread(mesh, begun)
-            _, first = measure(view, recipe, params, units, strengths, states.clip)
+            states, keys, slope = begin(view, recipe, params, key, units, strengths, start, starts, mesh)
+            _, first = measure(view, recipe, params, units, strengths, states.clip, mesh)
             for steps in range(0, recipe.steps, call):
                 report(steps, len(part))
                 count = jnp.asarray(min(call, recipe.steps - steps)) if in_loop else None
-                states, slope = advance(climbing, recipe, params, keys, units, strengths, states, slope, count)
+                states, slope = advance(climbing, recipe, params, keys, units, strengths, states, slope, count, mesh)
                 while finished:
                     yield _fetch(*finished.pop())
-                slope.block_until_ready()
-            clips, last = measure(view, recipe, params, units, strengths, states.clip)
-            last = last._replace(activation_start=first.activation, dead=slope == 0)
+                jax.block_until_ready(slope)
+            clips, last = measure(view, recipe, params, units, strengths, states.clip, mesh)
+            last = last._replace(activation_start=first.activation, slope=slope)
             for array in jax.tree.leaves((clips, last)):
                 array.copy_to_host_async()
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
+            while finished:
+                yield _fetch(*finished.pop())
             if slots == 1:
                 raise UsageError(f"one unit of {view.layer} must fit the device's memory: it does not") from None
-            slots //= 2
-            continue
+            # Not tried again by itself: in smaller chunks the same units come out otherwise.
+            raise UsageError(
+                f"a chunk must fit the device's memory: {slots} units of {view.layer} do not; nearest: a chunk of "
+                f"{slots // 2}, whose results are told apart from these"
+            ) from None
         finished.append((part, clips, last))
         done += len(part)
         report(0, 0)
@@ -233,12 +254,13 @@ def _fetch(part: list[Job], clips: Clip, summary: Summary) -> list[Found]:
 
 def visualize_units(
     view: View,
-    recipe: Recipe = FAST,
-    params: Params | None = None,
-    key: Array | None = None,
+    recipe: Recipe,
+    params: Params,
+    key: Array,
     *,
     units: Iterable[int],
     chi: Iterable[float] = (10.0, 5.0, 1.0, 0.0),
+    starts: int | None = None,
     ahat: Any,
     kappa: float = KAPPA,
     chunk: int | None = None,
@@ -249,53 +271,63 @@ def visualize_units(
 ) -> tuple[Clip, Summary]:
     """For many units at once, the input that excites each most: argmax of equation (1).
 
+    On one kind of device a result's bytes depend on the weights, recipe, layer, unit, chi, start, key, chunk and
+    precision alone. Its own loop compiles and runs it: call it outside jit, vmap and grad.
+
     Args:
       view: of the layer, from `stjax.view(module, layer)`, or your own for another module.
-      recipe: how; its objective is the layer's centre unit unless it is already aimed.
+      recipe: how, e.g. `stjax.FAST`; its objective is the layer's centre unit unless it is already aimed.
       params: of the network.
-      key: `jax.random.key(seed)`; a unit's own key follows from it, the layer and the unit.
+      key: `jax.random.key(seed)`; a unit's own key follows from it, the layer, the unit and the start.
       units: channel numbers.
       chi: slownesses in units of kappa, each >= 0. A layer that sees no motion is run once.
-      ahat: (channels,), the largest recorded activation of each unit, > 0.
+      starts: so many optima of each unit, from as many seeds; the first is what a run without starts finds.
+      ahat: (channels,), the largest recorded activation of each unit, > 0 for those that are asked for.
       kappa: weight of the spatial variation, >= 0.
-      chunk: units stepped together on each device; None lets the memory budget choose. It does not change results.
+      chunk: units that each device steps together, exactly; the last chunk is padded. None for the layer's own
+        number, `atlas.run.chunk_of`. Another chunk finds another optimum, as close as another start's.
       start: streams to begin from instead of noise.
       precision: of the network's arithmetic while climbing, e.g. jnp.bfloat16, for a module with a `dtype`;
         canvas, penalties and the numbers of the summary stay float32. None leaves the module as it is.
-      devices: of this process, to spread the units over; None for all of them.
+      devices: of this process, to spread the units over; None for all of them, as far as there is work for them.
       progress: called between steps.
     Returns:
-      A Clip with axes (units, chi, ...), and a Summary with axes (units, chi). Arrays are NumPy, float32.
+      A Clip with axes (units, chi, ...), and a Summary with axes (units, chi), in the order asked: a unit or chi
+      that is given twice is found once, and stands in both places. The axis of chi has length 1 for a layer
+      that sees no motion. With `starts` a third axis counts them: (units, chi, starts, ...). Arrays are NumPy,
+      float32; `dead` is bool.
     Raises:
-      UsageError: a unit, chi, kappa or chunk outside its range.
+      UsageError: a unit, chi, starts, ahat, kappa or chunk outside its range, a chunk that does not fit the
+        device's memory, or a call from within jit, vmap or grad.
     """
-    if params is None or key is None:
-        raise UsageError("params and key must be given: net.params and jax.random.key(seed)")
-    asked = plan.jobs(view, units, chi)
-    found = [
-        one
-        for part in climb(
-            view,
-            recipe,
-            params,
-            key,
-            asked,
-            ahat=ahat,
-            kappa=kappa,
-            chunk=chunk,
-            start=start,
-            precision=precision,
-            devices=devices,
-            progress=progress,
-        )
-        for one in part
-    ]
-    rows = len({job.unit for job in asked})
-    stacked = jax.tree.map(lambda *a: np.stack(a), *((one.clip, one.summary) for one in found))
-    return jax.tree.map(lambda a: a.reshape(rows, -1, *a.shape[1:]), stacked)
+    _outermost(params, key, ahat, start)
+    units, chi = list(units), list(chi)
+    asked = plan.jobs(view, units, chi, 1 if starts is None else starts)
+    parts = climb(
+        view,
+        recipe,
+        params,
+        key,
+        asked,
+        ahat=ahat,
+        kappa=kappa,
+        chunk=chunk,
+        start=start,
+        precision=precision,
+        devices=devices,
+        progress=progress,
+    )
+    found = {one.job: (one.clip, one.summary) for part in parts for one in part}
+    columns = [float(c) for c in chi] if asked[0].chi is not None else [None]
+    order = [Job(int(unit), c, number) for unit in units for c in columns for number in range(starts or 1)]
+    axes = (len(units), len(columns), *(() if starts is None else (starts,)))
+    stacked = jax.tree.map(lambda *a: np.stack(a), *(found[job] for job in order))
+    return jax.tree.map(lambda a: a.reshape(*axes, *a.shape[1:]), stacked)
 
 
-def check(view: View, asked: list[Job], *, ahat: Any, kappa: float = KAPPA, chunk: int | None = None) -> None:
+def check(
+    view: View, params: Params, asked: list[Job], *, ahat: Any, kappa: float = KAPPA, chunk: int | None = None
+) -> None:
     """Refuses what cannot be run, before anything is compiled.
 
     Raises:
@@ -305,13 +337,30 @@ def check(view: View, asked: list[Job], *, ahat: Any, kappa: float = KAPPA, chun
         raise UsageError(f"kappa must be >= 0: got {kappa:g}; nearest: 0")
     if chunk is not None and chunk < 1:
         raise UsageError(f"chunk must be at least 1: got {chunk}; nearest: 1")
-    ahat = np.asarray(ahat)
-    for unit, _ in asked:
-        if not 0 <= unit < len(ahat):
-            near = min(max(unit, 0), len(ahat) - 1)
-            raise UsageError(f"a unit of {view.layer} must be in 0..{len(ahat) - 1}: got {unit}; nearest: {near}")
+    ahat, count = np.asarray(ahat), plan.num_units(view, params)
+    if ahat.shape != (count,):
+        given = f"the shape {ahat.shape}" if ahat.ndim else f"the single number {ahat:g}"
+        nearest = f"np.full({count}, {ahat:g})" if not ahat.ndim else f"one of shape ({count},)"
+        raise UsageError(
+            f"ahat must have one number for each of the {count} units of {view.layer}: got {given}; nearest: {nearest}"
+        )
+    for unit, *_ in asked:
+        if not 0 <= unit < count:
+            near = min(max(unit, 0), count - 1)
+            raise UsageError(f"a unit of {view.layer} must be in 0..{count - 1}: got {unit}; nearest: {near}")
         if not (ahat[unit] > 0 and np.isfinite(ahat[unit])):
             raise UsageError(f"ahat must be a number > 0: {view.layer} unit {unit} has {ahat[unit]:g}")
+
+
+def _outermost(params: Any, key: Any, *others: Any) -> None:
+    if params is None or key is None:
+        raise UsageError("params and key must be given: net.params and jax.random.key(seed)")
+    # Within a trace even a constant is traced.
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((params, key, others, jnp.zeros(())))):
+        raise UsageError(
+            "visualize_units must be called outside jit, vmap and grad, for it compiles and runs a loop of its own; "
+            "nearest: stjax.step, which may be called anywhere"
+        )
 
 
 def _aimed(recipe: Recipe, view: View) -> Recipe:

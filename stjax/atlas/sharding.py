@@ -1,13 +1,15 @@
 """Where a chunk lives: its units spread over the devices of this process, the parameters on each of them.
 
-Nothing couples two units, so the compiled step of a spread chunk is that of one device, run on each of them without
-a word between; `exchanges` looks whether that is so. No mesh spans two processes: what a host computes needs no other.
+Nothing couples two units, so every device runs the program that one alone would run, over a chunk of its own and
+without a word to the others; `exchanges` looks whether that is so. Were the chunk one array of all devices, its form
+would be chosen by the number of devices, and a unit's last bits with it. No mesh spans two processes: what a host
+computes needs no other.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -18,13 +20,14 @@ UNITS = "units"
 """Name of the mesh's one axis."""
 
 
-def unit_mesh(devices: Sequence[Any] | None = None) -> Mesh:
+def unit_mesh(devices: Sequence[Any] | None = None, most: int | None = None) -> Mesh:
     """A line of devices.
 
     Args:
       devices: of this process; None for all of them.
+      most: how many there is work for; the others are left out, for nothing is gained by padding them.
     """
-    return Mesh(np.asarray(jax.local_devices() if devices is None else list(devices)), (UNITS,))
+    return Mesh(np.asarray(jax.local_devices() if devices is None else list(devices))[:most], (UNITS,))
 
 
 def spread(mesh: Mesh, tree: Any) -> Any:
@@ -35,6 +38,21 @@ def spread(mesh: Mesh, tree: Any) -> Any:
 def everywhere(mesh: Mesh, tree: Any) -> Any:
     """Arrays that every device needs whole."""
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def on_each(mesh: Mesh | None, function: Callable[..., Any], own: Any, whole: Any) -> Any:
+    """function(own, whole) on every device, traced with the shapes that one device sees.
+
+    Args:
+      mesh: of the devices; None for one, without ceremony.
+      function: of what a device has of its own and of what all have; what it returns has units as its first axis.
+      own: arrays whose first axis counts units.
+      whole: arrays that every device needs whole.
+    """
+    if mesh is None:
+        return function(own, whole)
+    specs = (PartitionSpec(UNITS), PartitionSpec())
+    return jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=specs[0], check_vma=False)(own, whole)
 
 
 def exchanges(program: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""From the towers that files hold to one network: two streams and their fusion, or a motion stream on its own."""
+"""From the towers that files hold to one network: two streams and their fusion, or one stream on its own."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from stjax.convert import doubts, store
+from stjax.convert.described import LONGEST_NAME
 from stjax.convert.published import Published
 from stjax.convert.store import Model, Part, Statistics
 from stjax.convert.tables import CONVOLUTIONS, FUSION, HEAD
 from stjax.convert.translate import Stream
-from stjax.errors import UsageError
+from stjax.errors import UsageError, printable
 from stjax.networks.two_stream import Fusion, TwoStream, fusion_start
 from stjax.networks.vgg import VGG16
 from stjax.preprocess import FLOW_MEAN, VGG_MEAN, Preprocessing
@@ -38,7 +39,7 @@ def cross_modality(tower: Params, channels: int) -> dict[str, Any]:
 
 def fusion_layer(module: TwoStream) -> dict[str, Any]:
     """The fusion layer as the authors start it, under its name; nothing for a sum."""
-    if module.fusion == "sum":
+    if not module.fused or module.fusion == "sum":
         return {}
     width = module.widths[-1][-1]
     shape = (2 * width, width) if module.fusion == "conv2d" else (3, 3, 3, 2 * width, width)
@@ -57,18 +58,22 @@ def assemble(
     fusion: Fusion | None = None,
     samples: int | None = None,
     towers: int | None = None,
+    class_names: Sequence[str] = (),
     name: str = "converted",
 ) -> tuple[Model, list[str]]:
     """One network from one or two published files.
 
     An appearance and a motion stream meet in a fusion layer: the file's own, or one initialised as the authors start
-    theirs. An appearance stream alone gets the cross-modality start as motion tower. A motion stream alone stays alone.
+    theirs; or in their scores alone, each with the classifier that it was trained with. A stream on its own that has
+    a classifier is a whole network and stays alone. An appearance stream without one, or for which a fusion layer is
+    asked, gets the cross-modality start as motion tower.
 
     Args:
       files: one stream each, or one file with both.
-      fusion: "conv2d", "conv3d" or "sum"; the file's own form, else 2-D, if None.
+      fusion: "conv2d", "conv3d", "sum" or "late"; the file's own form, else 2-D, if None.
       samples: temporal samples of a clip; 5 for 3-D fusion, else 1, if None.
       towers: 2 keeps the motion stream's own classifier; whether there is one decides if None.
+      class_names: one for each class; those that a file holds if ().
       name: of the model.
     Returns:
       The model, without statistics, its arrays still views of the files; and doubts, one line each.
@@ -85,7 +90,7 @@ def assemble(
     own = next((file for file in files if file.translation.fusion), None)
     shapes = {stream: _shape(tower.tower, file.source.file) for stream, (tower, file) in streams.items()}
     module = _module(shapes, own, fusion, samples, towers)
-    params, parts = _lone_motion(streams) if module.inputs != STREAMS else _fused(streams, module, own)
+    params, parts = _fused(streams, module, own) if module.fused else _apart(streams)
     store.check(params, module, " and ".join(file.source.file for file in files))
     model = Model(
         name=name,
@@ -94,7 +99,7 @@ def assemble(
         statistics=Statistics({}, ""),
         preprocessing=_preprocessing(streams),
         parts=tuple(parts),
-        class_names=_class_names(files, module.num_classes),
+        class_names=_class_names(files, module.num_classes, class_names),
         sources=tuple(file.source for file in files),
         made=f"{datetime.date.today()}, stjax {importlib.metadata.version('stjax')}",
     )
@@ -133,41 +138,58 @@ def _module(
     first = shapes.get("appearance", shapes.get("motion"))
     assert first is not None, "a translation has a stream"
     motion = shapes.get("motion")
+    form = _form(shapes, own, fusion)
+    inputs = STREAMS if len(shapes) == 2 or form != "late" else tuple(shapes)
+    asked = towers is not None
     if towers is None:
         towers = 2 if motion and motion.classes else 1
     if towers == 2 and not (motion and motion.classes):
         raise UsageError("two towers need a motion stream with its own classifier: there is none; nearest: --towers 1")
-    if "appearance" in shapes and motion:
-        compared = ("widths", "classes", "dense", "side") if towers == 2 else ("widths",)
+    late = form == "late"
+    if late and towers == 1 and asked:
+        raise UsageError("a network without a fusion layer keeps every classifier: --towers 1 leaves out one")
+    if len(shapes) == 2 and motion:
+        if late and not (first.classes and motion.classes):
+            lacking = first.file if not first.classes else motion.file
+            raise UsageError(f"late fusion needs a classifier in both streams: {lacking} has none; nearest: conv2d")
+        compared = ("widths", "classes", "dense", "side") if towers == 2 or late else ("widths",)
         differ = [what for what in compared if getattr(first, what) != getattr(motion, what)]
         if differ:
             listed = ", ".join(f"{what} {getattr(first, what)} and {getattr(motion, what)}" for what in differ)
-            hint = "; --towers 1 leaves out the motion stream's own classifier" if "widths" not in differ else ""
+            hint = "" if "widths" in differ or late else "; --towers 1 leaves out the motion stream's own classifier"
             names = f"{first.file} and {motion.file}"
             raise UsageError(f"both streams must be of one shape: {names} differ in {listed}{hint}")
+    return TwoStream(
+        widths=first.widths,
+        fields=motion.channels // 2 if motion else 10,
+        samples=samples or (SAMPLES_3D if form == "conv3d" else 1),
+        fusion=form,
+        towers=2 if towers == 2 and not late else 1,
+        dense=first.dense,
+        num_classes=first.classes,
+        input_size=first.side << len(VGG16),
+        inputs=inputs,
+    )
+
+
+def _form(shapes: Mapping[str, _Shape], own: Published | None, fusion: Fusion | None) -> Fusion:
+    """How the streams meet: as the weights of their fusion say, else as asked for."""
     if own is not None:
         form: Fusion = "conv3d" if own.translation.fusion["kernel"].ndim == 5 else "conv2d"
         if fusion not in (None, form):
             held = f"{own.source.file} holds {form}, not {fusion}"
             raise UsageError(f"the form of fusion must be that of its weights: {held}")
-        fusion = form
-    fusion = fusion or "conv2d"
-    return TwoStream(
-        widths=first.widths,
-        fields=motion.channels // 2 if motion else 10,
-        samples=samples or (SAMPLES_3D if fusion == "conv3d" else 1),
-        fusion=fusion,
-        towers=2 if towers == 2 else 1,
-        dense=first.dense,
-        num_classes=first.classes,
-        input_size=first.side << len(VGG16),
-        inputs=STREAMS if "appearance" in shapes else ("motion",),
-    )
+        return form
+    if "appearance" not in shapes:
+        return "late"
+    alone = len(shapes) == 1 and shapes["appearance"].classes
+    return fusion or ("late" if alone else "conv2d")
 
 
-def _lone_motion(streams: Mapping[str, tuple[Stream, Published]]) -> tuple[dict[str, Any], list[Part]]:
-    tower, file = streams["motion"]
-    return {"motion": tower.tower}, [Part("motion/ (all layers)", True, _origin(file))]
+def _apart(streams: Mapping[str, tuple[Stream, Published]]) -> tuple[dict[str, Any], list[Part]]:
+    """Whole towers, as they were trained."""
+    params = {stream: tower.tower for stream, (tower, _) in streams.items()}
+    return params, [Part(f"{stream}/ (all layers)", True, _origin(file)) for stream, (_, file) in streams.items()]
 
 
 def _fused(
@@ -219,10 +241,18 @@ def _preprocessing(streams: Mapping[str, tuple[Stream, Published]]) -> Preproces
         # A fused file of the authors lists flow's channels first, then RGB.
         r, g, b = said[-3:] if len(said) >= 3 else table.mean
         mean = (float(r), float(g), float(b))
+        if not all(0 <= value <= 255 for value in mean):
+            name = streams["appearance"][1].source.file
+            raise UsageError(f"a mean of RGB must be grey levels, 0..255: {name} says {', '.join(map(str, mean))}")
     if "motion" in streams:
         flow_mean = streams["motion"][1].translation.table.flow_mean
     return Preprocessing(mean=mean, flow_mean=flow_mean)
 
 
-def _class_names(files: Sequence[Published], classes: int) -> tuple[str, ...]:
-    return next((f.contents.class_names for f in files if len(f.contents.class_names) == classes), ())
+def _class_names(files: Sequence[Published], classes: int, given: Sequence[str]) -> tuple[str, ...]:
+    if given and len(given) != classes:
+        raise UsageError(f"class names must be one for each of {classes} classes: got {len(given)}")
+    held = next((f.contents.class_names for f in files if len(f.contents.class_names) == classes), ())
+    # Those of a file are a stranger's: what is too long to be a name is cut, and says so.
+    cut = (name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…" for name in held)
+    return tuple(given) or tuple(map(printable, cut))

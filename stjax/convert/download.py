@@ -1,127 +1,363 @@
-"""One file over HTTP, resumed where it broke off, and whole or absent."""
+"""One file over HTTP, resumed where it broke off; whole, and what it should be, or absent."""
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
+import re
+import shutil
+import stat
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+from urllib.parse import urljoin, urlsplit
 
+from stjax.convert import published
+from stjax.convert.readers.container import NOT_WEIGHTS
 from stjax.convert.releases import Release
+from stjax.convert.tables import HEAD
 from stjax.errors import UsageError
 from stjax.files import checksum
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 PIECE = 1 << 18
 PATIENCE = 20.0
 """Seconds without a byte before a server counts as silent."""
-TRIES = 4
+TRIES, REDIRECTS = 4, 5
+LARGEST = 1 << 30
+"""Bytes of a file: a VGG-16 of 1,000 classes in float32 takes 553 MB."""
+PART = ".stjax-part"
+"""Behind a file's name while it is on its way: nobody else's, so that it may be written to and removed."""
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes there are and the bytes there will be, None if the server does not say."""
 
 
+class _Wrong(Exception):
+    """What comes is not the file, and is not kept. Its text is the reason."""
+
+
+class _Part(NamedTuple):
+    """What has come over of a file, open and locked; and the server's mark of the version that it is of."""
+
+    path: Path
+    file: BinaryIO
+
+    @property
+    def size(self) -> int:
+        self.file.flush()
+        return os.fstat(self.file.fileno()).st_size
+
+    @property
+    def tag(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.tag")
+
+    def begin_at(self, size: int) -> None:
+        self.file.truncate(size)
+        self.file.seek(size)
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
+        self.tag.unlink(missing_ok=True)
+
+
 def cache() -> Path:
-    """Where downloads are kept: $STJAX_CACHE, else the user's cache folder."""
-    own = os.environ.get("STJAX_CACHE")
-    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stjax"
+    """Where downloads are kept: $STJAX_CACHE, else the user's cache folder.
+
+    Raises:
+      UsageError: no variable says, and the user has no home.
+    """
+    own, base = os.environ.get("STJAX_CACHE"), os.environ.get("XDG_CACHE_HOME")
+    if own or base:
+        return Path(own) if own else Path(base or "") / "stjax"
+    try:
+        return Path.home() / ".cache" / "stjax"
+    except RuntimeError:
+        raise UsageError("a cache folder needs HOME, XDG_CACHE_HOME or STJAX_CACHE; nearest: --folder .") from None
 
 
 def fetch(
-    release: Release, folder: Path, *, progress: Progress = lambda done, total: None, patience: float = PATIENCE
+    release: Release,
+    folder: Path,
+    *,
+    insecure: bool = False,
+    progress: Progress = lambda done, total: None,
+    patience: float = PATIENCE,
 ) -> Path:
     """Downloads a release; what came over before a connection broke is kept and built upon.
+
+    What has come is compared with the published checksum, or, where there is none, with what the file must hold. What
+    is wrong is not kept; what was in the folder before is never touched.
 
     Args:
       release: from `releases.named`.
       folder: to save into; made if need be.
+      insecure: take what comes without checksum or encryption, so that anybody on the way could have changed it.
       progress: see `Progress`.
       patience: in seconds.
     Returns:
       The file's path.
     Raises:
-      UsageError: no answer, a connection that keeps breaking, or another checksum; with the address and a next step.
+      UsageError: no answer, a connection that keeps breaking, another file than should be, or a folder that cannot
+        take it; with the address and a next step.
     """
     target = folder / release.file
-    part = folder / f"{release.file}.part"
-    if target.is_file():
-        _verify(release, target)
+    if os.path.lexists(target):
+        if flaw := _flaw(release, target):
+            raise UsageError(
+                f"{target} is there already, and is not {release.name}: {flaw}; move it, or give another --folder"
+            )
         return target
-    folder.mkdir(parents=True, exist_ok=True)
-    for attempt in range(TRIES):
-        before = _size(part)
+    if release.exposed and not insecure:
+        raise UsageError(
+            f"{release.name} comes over plain http and has no published checksum: whoever is on the way can put "
+            "another file in its place; what comes is compared with what it must hold; nearest: --insecure"
+        )
+    try:
+        with _part(folder / f"{release.file}{PART}") as part:
+            _transfer(release, folder, part, progress, patience)
+            if flaw := _flaw(release, part.path):
+                raise _Wrong(flaw)
+            _settle(part, target)
+    except _Wrong as wrong:
+        raise UsageError(f"{release.name} must be what was published: {release.address}: {wrong}; not kept") from None
+    except OSError as error:
+        raise UsageError(
+            f"the folder must take downloads: {folder}: {error.strerror or error}; nearest: another --folder"
+        ) from None
+    return target
+
+
+@contextmanager
+def _part(path: Path) -> Iterator[_Part]:
+    """The beginning of a file, made if it is not there; removed when the block ends by `_Wrong`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # No link is followed, and nothing waited for: opening a pipe waits for its other end.
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    with open(descriptor, "rb+") as file:
+        held = os.fstat(descriptor)
+        if not stat.S_ISREG(held.st_mode) or held.st_nlink != 1:
+            raise OSError(f"{path.name} is no file of its own")
+        if fcntl is not None:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise OSError("another process is downloading the same file into it") from None
+        part = _Part(path, file)
         try:
-            whole = _continue(release, part, progress, patience)
+            yield part
+        except _Wrong:
+            part.remove()
+            raise
+        finally:
+            if path.exists() and not part.size:
+                part.remove()
+
+
+def _settle(part: _Part, target: Path) -> None:
+    """Its own name for a file that is whole; what has got that name meanwhile stays."""
+    try:
+        os.link(part.path, target)
+    except FileExistsError:
+        raise OSError(f"{target.name} has appeared in it meanwhile") from None
+    except OSError:
+        # A file system without hard links.
+        if os.path.lexists(target):
+            raise
+        os.rename(part.path, target)
+    part.remove()
+
+
+def _transfer(release: Release, folder: Path, part: _Part, progress: Progress, patience: float) -> None:
+    """Until all has come."""
+    for attempt in range(TRIES):
+        before = part.size
+        try:
+            if _continue(release, part, progress, patience):
+                return
         except urllib.error.HTTPError as error:
             if error.code != 416:
-                raise _silent(release, folder, f"the server answers {error.code} {error.reason}") from None
+                raise _silent(
+                    release, f"the server answers {error.code} {' '.join(str(error.reason).split())}"
+                ) from None
             # The part is no beginning of what is there now.
-            part.unlink(missing_ok=True)
-            continue
-        except (OSError, http.client.HTTPException) as error:
-            whole = False
+            part.begin_at(0)
+        except (_Network, http.client.HTTPException, ValueError) as error:
             # A try that brought bytes over is progress, one that did not is the last.
-            if _size(part) == before and (attempt or not before):
-                raise _silent(release, folder, _reason(error)) from None
-        if whole:
-            _validator(part).unlink(missing_ok=True)
-            _verify(release, part)
-            os.replace(part, target)
-            return target
-    raise _silent(release, folder, f"the connection broke {TRIES} times, {_size(part):,} bytes are kept")
+            if part.size == before and (attempt or not before):
+                raise _silent(release, _reason(error)) from None
+    raise _silent(release, f"the connection broke {TRIES} times, {part.size:,} bytes are kept")
 
 
-def _continue(release: Release, part: Path, progress: Progress, patience: float) -> bool:
+class _Network(Exception):
+    """An OSError of the connection, told from one of the folder."""
+
+
+@contextmanager
+def _connection() -> Iterator[None]:
+    try:
+        yield
+    except urllib.error.HTTPError:
+        raise
+    except OSError as error:
+        raise _Network(_reason(error)) from None
+
+
+def _open(request: urllib.request.Request, patience: float) -> Any:
+    """An answer over HTTP, sent on to https, or from http to http: not to files, nor to where anybody may listen.
+
+    urllib's own opens files and FTP too, and reads whatever a server sends beside the address that it sends on to.
+    """
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler(),
+        urllib.request.HTTPHandler(),
+        urllib.request.HTTPSHandler(),
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.HTTPErrorProcessor(),
+    ):
+        opener.add_handler(handler)
+    for _ in range(REDIRECTS):
+        try:
+            return opener.open(request, timeout=patience)
+        except urllib.error.HTTPError as error:
+            error.close()
+            where = error.headers.get("Location")
+            if error.code not in (301, 302, 303, 307, 308) or not where:
+                raise
+        address = urljoin(request.full_url, where)
+        if urlsplit(address).scheme not in ("https", urlsplit(request.full_url).scheme):
+            raise _Wrong(f"the server sends on to {address[:200]}, which is not https")
+        request = urllib.request.Request(address, headers=dict(request.header_items()))
+    raise _Wrong("the server sends on and on")
+
+
+def _continue(release: Release, part: _Part, progress: Progress, patience: float) -> bool:
     """One connection, from where the part ends; whether all has come."""
-    request = urllib.request.Request(release.address, headers={"User-Agent": "stjax"})
-    mark = _validator(part)
-    if _size(part) and mark.is_file():
+    request = urllib.request.Request(release.address, headers={"User-Agent": "stjax", "Accept-Encoding": "identity"})
+    begin = part.size
+    if begin and (mark := _known_tag(part)):
         # Only if the file is still the one that the part is of; else it is sent anew.
-        request.add_header("Range", f"bytes={_size(part)}-")
-        request.add_header("If-Range", mark.read_text())
-    with urllib.request.urlopen(request, timeout=patience) as answer:
-        resumed = answer.status == 206
-        begin = _size(part) if resumed else 0
-        length = answer.headers.get("Content-Length")
-        total = begin + int(length) if length and length.isdigit() else None
-        tag = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
-        # A weak tag promises likeness, not equal bytes.
-        mark.write_text(tag) if tag and not tag.startswith("W/") else mark.unlink(missing_ok=True)
-        with open(part, "ab" if resumed else "wb") as file:
+        request.add_header("Range", f"bytes={begin}-")
+        request.add_header("If-Range", mark)
+    with _connection():
+        answer = _open(request, patience)
+    with answer:
+        begin, total = _expected(answer, begin)
+        room = shutil.disk_usage(part.path.parent).free
+        if total is not None and total - begin > room:
+            raise OSError(f"{total - begin:,} bytes are to come, {room:,} are free")
+        part.begin_at(begin)
+        _keep_tag(part, answer)
+        progress(begin, total)
+        while True:
+            with _connection():
+                piece = answer.read(PIECE)
+            if not piece:
+                break
+            if not begin:
+                _refuse_other(piece)
+            begin += len(piece)
+            if begin > LARGEST:
+                raise _Wrong(f"more than {LARGEST:,} bytes came: none of these files is as large")
+            part.file.write(piece)
             progress(begin, total)
-            while piece := answer.read(PIECE):
-                file.write(piece)
-                begin += len(piece)
-                progress(begin, total)
     return total is None or begin == total
 
 
-def _verify(release: Release, path: Path) -> None:
+def _expected(answer: Any, held: int) -> tuple[int, int | None]:
+    """Where the bytes of an answer begin in the file, and how many that is to have; None if the server does not say."""
+    if answer.status not in (200, 206):
+        raise _Wrong(f"the server answers {answer.status}, with something else than a file")
+    if (kind := answer.headers.get_content_type()) == "text/html":
+        raise _Wrong(f"the server sends {kind}: a web page")
+    if (coding := answer.headers.get("Content-Encoding", "identity").strip().lower()) != "identity":
+        raise _Wrong(f"the server sends it packed ({coding[:40]})")
+    begin = 0
+    if answer.status == 206:
+        place = re.match(r"bytes ([0-9]{1,18})-", answer.headers.get("Content-Range", ""))
+        begin = int(place[1]) if place else -1
+        if begin != held:
+            raise _Wrong(f"the server sends another part than asked for: {answer.headers.get('Content-Range')}")
+    lengths = set(answer.headers.get_all("Content-Length") or ())
+    if not lengths:
+        return begin, None
+    said = lengths.pop()
+    if lengths or not re.fullmatch(r"\s*[0-9]{1,18}\s*", said, re.ASCII):
+        raise _Wrong(f"the server gives no sensible length: {said[:40]}")
+    if begin + int(said) > LARGEST:
+        raise _Wrong(f"{begin + int(said):,} bytes are announced, none of these files has more than {LARGEST:,}")
+    return begin, begin + int(said)
+
+
+def _refuse_other(head: bytes) -> None:
+    for sign, what in NOT_WEIGHTS.items():
+        if head.lstrip().startswith(sign):
+            raise _Wrong(f"the server sends {what.partition(':')[0]}")
+
+
+_TAG = re.compile(r'"[!#-~]{1,200}"|[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9:]{8} GMT')
+"""A strong tag, or a date: what may be asked for again. A weak tag promises likeness, not equal bytes."""
+
+
+def _known_tag(part: _Part) -> str:
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        text = part.tag.read_bytes()[:300].decode("ascii")
+        return text if _TAG.fullmatch(text) else ""
+    return ""
+
+
+def _keep_tag(part: _Part, answer: Any) -> None:
+    tag = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
+    part.tag.unlink(missing_ok=True)
+    if _TAG.fullmatch(tag):
+        with open(part.tag, "x") as file:
+            file.write(tag)
+
+
+def _flaw(release: Release, path: Path) -> str:
+    """Why a file is not what was published; "" if nothing says so."""
+    if not path.is_file() or not path.stat().st_size:
+        return "it is empty" if path.is_file() else "it is no file"
     if not release.digest:
-        return
+        return _difference(release, path)
     algorithm, _, expected = release.digest.partition(":")
     found = checksum(path, algorithm)
-    if not found.startswith(expected):
-        path.unlink()
-        raise UsageError(
-            f"{release.name} must have {algorithm} {expected}: {release.address} gave {found}; removed, try again"
-        )
+    return "" if found.startswith(expected) else f"its {algorithm} must be {expected}: it is {found}"
 
 
-def _size(part: Path) -> int:
-    return part.stat().st_size if part.is_file() else 0
-
-
-def _validator(part: Path) -> Path:
-    return part.with_name(f"{part.name}.tag")
+def _difference(release: Release, path: Path) -> str:
+    """What a file without a checksum must hold, and does not."""
+    try:
+        translation = published.read(path, table=release.held.table).translation
+    except UsageError as error:
+        return str(error)
+    if len(translation.streams) != 1 or translation.fusion:
+        return f"it must hold one stream: it holds {', '.join(s.name for s in translation.streams)}"
+    tower = translation.streams[0].tower
+    held, found = release.held, {layer: leaves["bias"].size for layer, leaves in tower.items()}
+    compared = {
+        "channels": (held.channels, tower["conv1_1"]["kernel"].shape[2]),
+        "classes": (held.classes, found.pop(HEAD[-1], 0)),
+        "units": (held.units, tuple(found.values())),
+    }
+    wrong = [f"{what} must be {must}: got {got}" for what, (must, got) in compared.items() if must != got]
+    return "; ".join(wrong)
 
 
 def _reason(error: Exception) -> str:
-    return " ".join(str(getattr(error, "reason", error)).split()) or type(error).__name__
+    return " ".join(str(getattr(error, "reason", error)).split())[:300] or type(error).__name__
 
 
-def _silent(release: Release, folder: Path, reason: str) -> UsageError:
+def _silent(release: Release, reason: str) -> UsageError:
     return UsageError(
         f"{release.name} could not be had from {release.address}: {reason}; try again later (it goes on where it "
         f"stopped), or fetch the file by other means and give it to stjax convert"

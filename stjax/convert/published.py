@@ -9,7 +9,7 @@ from stjax.convert.readers import container
 from stjax.convert.readers.contents import Contents
 from stjax.convert.store import Source
 from stjax.convert.translate import Match, Translation, match, translate
-from stjax.errors import UsageError
+from stjax.errors import UsageError, printable
 from stjax.files import checksum
 
 
@@ -37,7 +37,7 @@ def read(path: Path, *, table: str | None = None, convolutions_only: bool = Fals
         translation = translate(contents, match(contents, table), convolutions_only, stacked)
     except UsageError as error:
         raise UsageError(f"{path.name}: {error}") from None
-    source = Source(path.name, checksum(path), contents.container, translation.table.name)
+    source = Source(printable(path.name), checksum(path), printable(contents.container), translation.table.name)
     return Published(source, contents, translation)
 
 

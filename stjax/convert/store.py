@@ -5,33 +5,28 @@ Tensors are named `params/motion/conv3_2/kernel` and `ahat/motion/conv3_2`; the 
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors
 
+from stjax.convert import tensors
+from stjax.convert.described import Described, Part, Source, from_json, to_json
+from stjax.convert.tensors import Malformed, Opened
 from stjax.convert.tree import flatten, unflatten
 from stjax.errors import UsageError
-from stjax.files import checksum, replacing
 from stjax.networks.two_stream import TwoStream
 from stjax.preprocess import Preprocessing
 from stjax.types import Clip, Params
 
-FORMAT = 1
-TYPES = {np.dtype(np.float64): "F64", np.dtype(np.float32): "F32", np.dtype(np.float16): "F16"}
-"""What safetensors calls them."""
-SLAB = 64 << 20
-"""Bytes of a tensor that are written at once."""
-ALIGNMENT = 64
-"""Bytes; XLA's own on a CPU."""
+MARK = "stjax"
+"""The name in a file's metadata by which a network of ours is known."""
 
 
 class Statistics(NamedTuple):
@@ -39,27 +34,14 @@ class Statistics(NamedTuple):
 
     ahat: layer -> (channels,), the largest activation of each unit, before the ReLU.
     provenance: which data, how many, recorded by which command.
+    rough: layer -> why its ahat is a rough scale and no more, in a few words; a layer that is not there is not rough.
+    floored: layer -> the units that fired too little to have an ahat of their own.
     """
 
     ahat: Mapping[str, Any]
     provenance: str
-
-
-class Part(NamedTuple):
-    """Where the parameters of one part of a network come from, in plain words."""
-
-    layers: str
-    trained: bool
-    origin: str
-
-
-class Source(NamedTuple):
-    """A file that a network was converted from."""
-
-    file: str
-    sha256: str
-    container: str
-    table: str
+    rough: Mapping[str, str] = MappingProxyType({})
+    floored: Mapping[str, tuple[int, ...]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +77,8 @@ def parameter_shapes(module: TwoStream) -> dict[str, tuple[int, ...]]:
     """Name -> shape of every parameter, without computing any."""
     side = module.input_size
     frames = {
-        "appearance": jnp.zeros((1, module.samples, side, side, 3)),
-        "motion": jnp.zeros((1, module.samples, module.fields, side, side, 2)),
+        "appearance": jax.ShapeDtypeStruct((1, module.samples, side, side, 3), jnp.float32),
+        "motion": jax.ShapeDtypeStruct((1, module.samples, module.fields, side, side, 2), jnp.float32),
     }
     clip = Clip(**{stream: frames[stream] for stream in module.inputs})
     shapes = jax.eval_shape(module.clone(padding="SAME", until=None).init, jax.random.key(0), clip)
@@ -117,16 +99,11 @@ def check(params: Params, module: TwoStream, source: str) -> None:
         for name, shape in expected.items()
         if name in found and tuple(found[name].shape) != shape
     ]
-    infinite = [name for name in found if not _finite(np.asarray(found[name]))]
+    infinite = [name for name in found if not tensors.finite(np.asarray(found[name]))]
     problems = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen, "not finite": infinite}
     listed = "; ".join(f"{what}: {', '.join(names)}" for what, names in problems.items() if names)
     if listed:
         raise UsageError(f"weights must match the network, name by name, and be finite: {source}: {listed}")
-
-
-def _finite(array: np.ndarray) -> bool:
-    # The extremes are NaN where any value is, and need no second array of the weights' size.
-    return not array.size or bool(np.isfinite([array.min(), array.max()]).all())
 
 
 def save(path: Path, model: Model, dtype: Any = np.float32) -> None:
@@ -137,64 +114,36 @@ def save(path: Path, model: Model, dtype: Any = np.float32) -> None:
       model: to be written; its checksum is that of the file and is not stored.
       dtype: of the stored parameters, float32 or float16. Statistics stay float32.
     Raises:
-      UsageError: a parameter is too large for float16.
+      UsageError: a parameter is too large for float16, or the name is taken by something that is no file of ours.
     """
-    tensors = {f"params/{name}": (a, np.dtype(dtype)) for name, a in flatten(model.params).items()}
-    tensors |= {f"ahat/{name}": (a, np.dtype(np.float32)) for name, a in model.statistics.ahat.items()}
-    module = {
-        f.name: getattr(model.module, f.name)
-        for f in dataclasses.fields(TwoStream)
-        if f.name not in ("parent", "name", "dtype", "until", "padding")
-    }
-    metadata = {
-        "format": FORMAT,
-        "module": module,
-        "preprocessing": dataclasses.asdict(model.preprocessing),
-        "parts": [part._asdict() for part in model.parts],
-        "class_names": model.class_names,
-        "statistics": model.statistics.provenance,
-        "sources": [source._asdict() for source in model.sources],
-        "made": model.made,
-    }
-    _write(path, tensors, {"stjax": json.dumps(metadata)})
+    arrays = {f"params/{name}": (a, np.dtype(dtype)) for name, a in flatten(model.params).items()}
+    arrays |= {f"ahat/{name}": (a, np.dtype(np.float32)) for name, a in model.statistics.ahat.items()}
+    described = Described(
+        model.module,
+        model.preprocessing,
+        model.parts,
+        model.class_names,
+        model.statistics.provenance,
+        model.sources,
+        model.made,
+        model.statistics.rough,
+        model.statistics.floored,
+    )
+    text = to_json(described)
+    try:
+        from_json(text, len(arrays))
+    except Malformed as flaw:
+        raise UsageError(f"a network to be stored must be one that can be loaded: {model.name}: {flaw}") from None
+    tensors.write(path, arrays, {MARK: text})
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
-    """A safetensors file that is whole or absent."""
-    _write(path, {name: (a, np.asarray(a).dtype) for name, a in tensors.items()}, metadata)
+def write_tensors(path: Path, arrays: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
+    """A safetensors file that is whole or absent, each array in its own type.
 
-
-def _write(path: Path, tensors: Mapping[str, tuple[Any, np.dtype]], metadata: Mapping[str, str]) -> None:
-    # The safetensors package wants every array at once, contiguous and in its final type: a second copy of all
-    # weights. Here each is made when its turn comes. Wide types come first, so that all are aligned.
-    order = sorted(tensors, key=lambda name: (-tensors[name][1].itemsize, name))
-    header: dict[str, Any] = {"__metadata__": dict(metadata)}
-    end = 0
-    for name in order:
-        array, dtype = tensors[name]
-        begin, end = end, end + math.prod(array.shape) * dtype.itemsize
-        header[name] = {"dtype": TYPES[dtype], "shape": list(array.shape), "data_offsets": [begin, end]}
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with replacing(path) as temporary, open(temporary, "wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for name in order:
-            array, dtype = tensors[name]
-            for slab in _slabs(np.asarray(array)):
-                with np.errstate(over="ignore"):
-                    values = np.ascontiguousarray(slab, dtype)
-                if dtype == np.float16 and not _finite(values):
-                    raise UsageError(f"float16 holds numbers up to 65504: {name} has larger ones; keep float32")
-                file.write(values.data if values.size else b"")
-
-
-def _slabs(array: np.ndarray) -> Iterator[np.ndarray]:
-    """An array in pieces along its first axes: what a source holds in another order is copied a piece at a time."""
-    if array.nbytes <= SLAB or array.ndim < 2:
-        yield array
-    else:
-        for part in array:
-            yield from _slabs(part)
+    Raises:
+      UsageError: the name is taken by something other than an earlier file with the same names in its metadata.
+    """
+    tensors.write(path, {name: (a, np.asarray(a).dtype) for name, a in arrays.items()}, metadata)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -203,43 +152,8 @@ def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     Raises:
       UsageError: the file is absent, truncated or something else.
     """
-    return dict(_tensors(path)), _metadata(path)
-
-
-def _metadata(path: Path) -> dict[str, str]:
-    """What a file says of itself; opening it checks its header, and every tensor's place in the file."""
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            return file.metadata() or {}
-    except (OSError, safetensors.SafetensorError) as error:
-        raise UsageError(f"a weights file must be a whole safetensors file: {path}: {error}") from None
-
-
-def _tensors(path: Path) -> Iterator[tuple[str, np.ndarray]]:
-    """One array after another. The safetensors package maps the file, which then counts as memory beside them."""
-    _metadata(path)
-    types = {name: dtype for dtype, name in TYPES.items()}
-    with open(path, "rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(size))
-        header.pop("__metadata__", None)
-        # The largest first: whoever copies each as it comes then never holds all of them and one of the large twice.
-        for name, tensor in sorted(header.items(), key=lambda item: -math.prod(item[1]["shape"])):
-            if tensor["dtype"] not in types:
-                known = ", ".join(types)
-                raise UsageError(f"a weights file must hold {known}: {path}: {name} is {tensor['dtype']}")
-            begin, end = tensor["data_offsets"]
-            file.seek(8 + size + begin)
-            held = _aligned(end - begin)
-            file.readinto(held.data)
-            yield name, held.view(types[tensor["dtype"]]).reshape(tensor["shape"])
-
-
-def _aligned(size: int) -> np.ndarray:
-    """Bytes that JAX on a CPU uses where they lie; from another address it copies them."""
-    held = np.empty(size + ALIGNMENT, np.uint8)
-    begin = -held.ctypes.data % ALIGNMENT
-    return held[begin : begin + size]
+    with tensors.opened(path) as file:
+        return dict(file.arrays()), file.metadata
 
 
 def load(path: Path) -> Model:
@@ -248,37 +162,47 @@ def load(path: Path) -> Model:
     Raises:
       UsageError: the file is not one of ours, is damaged, or does not fit its own metadata.
     """
-    metadata = _metadata(path)
-    try:
-        described = json.loads(metadata["stjax"])
-        if described["format"] != FORMAT:
-            raise UsageError(f"a weights file must have format {FORMAT}: {path} has {described['format']}")
-        module = TwoStream(**{name: _tuples(value) for name, value in described["module"].items()})
-        parts = tuple(Part(**part) for part in described["parts"])
-        preprocessing = Preprocessing(**{name: _tuples(v) for name, v in described["preprocessing"].items()})
-        sources = tuple(Source(**source) for source in described.get("sources", ()))
-        classes, provenance = tuple(described["class_names"]), described["statistics"]
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise UsageError(f"a weights file must carry stjax metadata: {path} does not ({error!r})") from None
-    groups = unflatten({name: jnp.asarray(array, jnp.float32) for name, array in _tensors(path)})
-    params = groups.get("params", {})
-    check(params, module, str(path))
+    with tensors.opened(path) as file:
+        described = _described(path, file)
+        arrays = {name: jnp.asarray(array, jnp.float32) for name, array in file.arrays()}
+        digest = file.checksum()
+    params, ahat = ({n.removeprefix(g): a for n, a in arrays.items() if n.startswith(g)} for g in ("params/", "ahat/"))
+    check(params, described.module, str(path))
     return Model(
         name=path.stem,
-        module=module,
-        params=params,
-        statistics=Statistics(jax.tree.map(np.asarray, flatten(groups.get("ahat", {}))), provenance),
-        preprocessing=preprocessing,
-        parts=parts,
-        class_names=classes,
-        sources=sources,
-        made=described.get("made", ""),
-        checksum=checksum(path),
+        module=described.module,
+        params=unflatten(params),
+        statistics=Statistics(
+            _ahat(path, described.module, ahat, params), described.provenance, described.rough, described.floored
+        ),
+        preprocessing=described.preprocessing,
+        parts=described.parts,
+        class_names=described.class_names,
+        sources=described.sources,
+        made=described.made,
+        checksum=digest,
     )
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
+def _described(path: Path, file: Opened) -> Described:
+    try:
+        if MARK not in file.metadata:
+            raise Malformed("it has none")
+        return from_json(file.metadata[MARK], len(file.tensors))
+    except Malformed as flaw:
+        raise UsageError(f"a weights file must carry stjax metadata: {path} does not: {flaw}") from None
+
+
+def _ahat(path: Path, module: TwoStream, recorded: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
+    """Statistics by which activations may be divided: of the network's layers, one positive number a unit."""
+    found = {layer: np.asarray(values) for layer, values in recorded.items()}
+    for layer, values in found.items():
+        if layer not in module.layers:
+            raise UsageError(f"ahat must be of the network's layers: {path} has it of {layer[:80]}")
+        units = module.widths[-1][-1] if layer == module.fusion_name else params[f"{layer}/bias"].size
+        if values.shape != (units,) or not (np.isfinite(values) & (values > 0)).all():
+            raise UsageError(f"ahat must be a positive number for each of {units} units: {path}: {layer} has others")
+    return found
 
 
 def count(params: Params) -> int:

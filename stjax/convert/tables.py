@@ -17,6 +17,9 @@ CONVOLUTIONS = tuple(name for name, _ in convolutions(VGG16))
 HEAD = ("fc6", "fc7", "classes")
 FUSION = "conv5_fusion"
 
+NORMALISATION = ("scale", "shift", "mean", "variance")
+"""Of a batch normalisation: y = scale (x - mean) / sqrt(variance + epsilon) + shift, channel by channel."""
+
 RGB = tuple[float, float, float]
 
 
@@ -35,6 +38,7 @@ class Table:
       std: of inputs in 0..1, None for inputs in grey levels.
       flow_mean, flow_std: likewise for flow.
       classes: the number of classes that tells this source from another of the same names.
+      epsilon: of the batch normalisation behind every convolution, which is folded into it; None where there is none.
       beside: patterns of names that are no part of the network, and are left out.
       implied: whether it may be chosen without being asked for.
     """
@@ -50,6 +54,7 @@ class Table:
     flow_mean: float = FLOW_MEAN
     flow_std: float | None = None
     classes: int | None = None
+    epsilon: float | None = None
     beside: tuple[str, ...] = ()
     implied: bool = True
 
@@ -82,11 +87,21 @@ def _numbered(layer: str, ours: str) -> tuple[tuple[str, str], ...]:
     return tuple((f"{layer}/{i}", f"{ours}/{leaf}") for i, leaf in enumerate(("kernel", "bias")))
 
 
+_DENSE = (r"classifier\.0", r"classifier\.3", r"(?:classifier\.6|fc_action)")
 _FEATURES = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
 _PYTORCH_ROWS = _sequence(
-    (*(rf"features\.{i}" for i in _FEATURES), r"classifier\.0", r"classifier\.3", r"(?:classifier\.6|fc_action)"),
+    (*(rf"features\.{i}" for i in _FEATURES), *_DENSE),
     r"\.weight",
     r"\.bias",
+)
+_FEATURES_BN = (0, 3, 7, 10, 14, 17, 20, 24, 27, 30, 34, 37, 40)
+_PYTORCH_BN_ROWS = (
+    *_sequence((*(rf"features\.{i}" for i in _FEATURES_BN), *_DENSE), r"\.weight", r"\.bias"),
+    *(
+        (rf"features\.{i + 1}\.{theirs}", f"{layer}/{leaf}")
+        for i, layer in zip(_FEATURES_BN, CONVOLUTIONS, strict=True)
+        for theirs, leaf in zip(("weight", "bias", "running_mean", "running_var"), NORMALISATION, strict=True)
+    ),
 )
 
 MATCONVNET = Table(
@@ -131,6 +146,15 @@ TORCHVISION = Table(
     std=TORCHVISION_STD,
     flow_mean=127.5,
     flow_std=0.226,
+)
+
+TORCHVISION_BN = dataclasses.replace(
+    TORCHVISION,
+    name="torchvision-bn",
+    about="PyTorch: torchvision's vgg16_bn, its batch normalisation folded into the convolutions",
+    rows=_PYTORCH_BN_ROWS,
+    epsilon=1e-5,
+    beside=(r"features\.\d+\.num_batches_tracked",),
 )
 
 PYTORCH_CAFFE = Table(
@@ -181,6 +205,7 @@ LPIPS = Table(
 )
 
 TABLES = {
-    table.name: table for table in (MATCONVNET, CUHK, CAFFE, TORCHVISION, PYTORCH_CAFFE, KERAS, KERAS_ONNX, LPIPS)
+    table.name: table
+    for table in (MATCONVNET, CUHK, CAFFE, TORCHVISION, TORCHVISION_BN, PYTORCH_CAFFE, KERAS, KERAS_ONNX, LPIPS)
 }
 """In the order in which they are tried: of two that fit alike, the first is taken."""

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from stjax.convert.readers.contents import Contents
-from stjax.convert.tables import CONVOLUTIONS, FUSION, HEAD, TABLES, Table
+from stjax.convert.tables import CONVOLUTIONS, FUSION, HEAD, NORMALISATION, TABLES, Table
 from stjax.convert.tree import unflatten
 from stjax.errors import UsageError, nearest
 from stjax.types import STREAMS
 
 FEWEST = 8
 """Names that a table must know before a file counts as a VGG-16 with faults, and not as something else."""
+FEW = 20
+"""Names of one kind of fault that a message lists."""
 
 
 class Match(NamedTuple):
@@ -66,7 +68,7 @@ def match(contents: Contents, table: str | None = None) -> Match:
     tried = [_match(contents, t) for t in ([TABLES[table]] if table else candidates)]
     best = max(tried, key=lambda m: len(m.ours), default=None)
     if best is None or len(best.ours) < FEWEST:
-        shown = ", ".join(list(contents.arrays)[:4])
+        shown = ", ".join(name[:80] for name in list(contents.arrays)[:4])
         raise UsageError(
             f"a file must hold a VGG-16 as one of the tables spells it: this {contents.container} file is of another "
             f"architecture, {len(contents.arrays)} arrays: {shown}, ..."
@@ -147,7 +149,7 @@ def translate(contents: Contents, found: Match, convolutions_only: bool = False,
     misshapen: list[str] = []
     streams: list[Stream] = []
     for prefix in prefixes:
-        expected = _expected(prefix, published)
+        expected = _expected(prefix, published, table)
         missing += [name for name in expected if name not in published]
         tower = {
             name.removeprefix(f"{prefix}/"): contents.arrays[published[name][0]]
@@ -158,14 +160,18 @@ def translate(contents: Contents, found: Match, convolutions_only: bool = False,
         misshapen += [f"{prefix}/{line}".removeprefix("/") for line in _misshapen(shaped)]
         if not missing and not misshapen:
             name = prefix or _kind(shaped["conv1_1/kernel"].shape[2])
+            if table.epsilon is not None:
+                shaped = fold_normalisation(shaped, table.epsilon)
             streams.append(Stream(name, unflatten(_scaled(shaped, name, table, stacked)), bool(prefix)))
     fusion = {n.rpartition("/")[2]: contents.arrays[p[0]] for n, p in published.items() if n.startswith(FUSION)}
     if len(fusion) == 1:
         missing.append(f"{FUSION}/{({'kernel', 'bias'} - fusion.keys()).pop()}")
 
     problems = {"missing": missing, "unexpected": strangers, "doubled": doubled, "misshapen": misshapen}
-    listed = "; ".join(f"{what}: {', '.join(names)}" for what, names in problems.items() if names)
+    listed = "; ".join(f"{what}: {_few(names)}" for what, names in problems.items() if names)
     if listed:
+        if any(re.search(r"running_(mean|var)|batch_?norm|moving_(mean|variance)", name) for name in strangers):
+            listed += "; batch normalisation is folded as torchvision's vgg16_bn names it, and not otherwise"
         hint = (
             "; --convolutions-only leaves the unexpected ones out" if strangers and not (missing or misshapen) else ""
         )
@@ -175,12 +181,23 @@ def translate(contents: Contents, found: Match, convolutions_only: bool = False,
     return Translation(table, tuple(streams), fusion, tuple(left_out))
 
 
-def _expected(prefix: str, published: Mapping[str, Any]) -> list[str]:
-    """Every name a tower must have: all convolutions, and a whole classifier if there is any of it."""
-    head = HEAD if any(f"{prefix}/{layer}/kernel".removeprefix("/") in published for layer in HEAD) else ()
-    return [
-        f"{prefix}/{layer}/{leaf}".removeprefix("/") for layer in (*CONVOLUTIONS, *head) for leaf in ("kernel", "bias")
-    ]
+def _few(names: Sequence[str]) -> str:
+    shown = ", ".join(name[:80] for name in names[:FEW])
+    return f"{shown} and {len(names) - FEW} more" if len(names) > FEW else shown
+
+
+def _expected(prefix: str, published: Mapping[str, Any], table: Table) -> list[str]:
+    """Every name a tower must have: all convolutions, and a whole classifier if there is any of it.
+
+    A convolution before a normalisation may lack its bias, which that would take away.
+    """
+    lead = f"{prefix}/" if prefix else ""
+    head = HEAD if any(f"{lead}{layer}/kernel" in published for layer in HEAD) else ()
+    leaves = ("kernel", "bias") if table.epsilon is None else ("kernel", "bias", *NORMALISATION)
+    names = [f"{lead}{layer}/{leaf}" for layer in CONVOLUTIONS for leaf in leaves]
+    if table.epsilon is not None:
+        names = [name for name in names if not name.endswith("/bias") or name in published]
+    return names + [f"{lead}{layer}/{leaf}" for layer in head for leaf in ("kernel", "bias")]
 
 
 def _kind(channels: int) -> str:
@@ -189,11 +206,11 @@ def _kind(channels: int) -> str:
 
 def _shaped(tower: Mapping[str, np.ndarray], table: Table) -> dict[str, np.ndarray]:
     """Kernels (y, x, in, out) and flat biases; whatever cannot be shaped so stays as it came, to be reported."""
-    last = tower.get(f"{CONVOLUTIONS[-1]}/bias", np.empty(0)).size
+    last = tower.get(f"{CONVOLUTIONS[-1]}/{'bias' if table.epsilon is None else 'shift'}", np.empty(0)).size
     shaped: dict[str, np.ndarray] = {}
     for name, array in tower.items():
         layer, _, leaf = name.rpartition("/")
-        if leaf == "bias":
+        if leaf != "kernel":
             shaped[name] = array.reshape(-1)
         elif layer in HEAD:
             shaped[name] = _dense(array, table.layout, last if layer == HEAD[0] else array.size)
@@ -231,16 +248,44 @@ def _misshapen(tower: Mapping[str, np.ndarray]) -> list[str]:
     if before and before[0] != 3 and (before[0] < 2 or before[0] % 2):
         lines.append(f"conv1_1/kernel reads {before[0]} channels instead of 3 (RGB) or an even number (flow)")
     for layer in (*CONVOLUTIONS, *HEAD):
-        kernel, bias = tower.get(f"{layer}/kernel"), tower.get(f"{layer}/bias")
-        if kernel is None or bias is None:
-            before = (bias.size,) if bias is not None else ()
+        kernel = tower.get(f"{layer}/kernel")
+        vectors = [f"{layer}/{leaf}" for leaf in ("bias", *NORMALISATION) if f"{layer}/{leaf}" in tower]
+        if kernel is None or not vectors:
+            before = (tower[vectors[0]].size,) if vectors else ()
             continue
+        units = tower[vectors[0]].size
         side = kernel.shape[:2] if layer == HEAD[0] else (3, 3) if layer in CONVOLUTIONS else (1, 1)
-        expected = (*side, *(before or kernel.shape[2:3]), bias.size)
+        expected = (*side, *(before or kernel.shape[2:3]), units)
         if kernel.shape != expected or side[0] != side[1]:
             lines.append(f"{layer}/kernel {kernel.shape} instead of {expected}")
-        before = (bias.size,)
+        lines += [f"{n} ({tower[n].size},) instead of ({units},)" for n in vectors if tower[n].size != units]
+        before = (units,)
     return lines
+
+
+def fold_normalisation(tower: Mapping[str, np.ndarray], epsilon: float) -> dict[str, np.ndarray]:
+    """Batch normalisation behind each convolution -> the convolution that is both.
+
+    kernel' = kernel s,  bias' = (bias - mean) s + shift,  s = scale / sqrt(variance + epsilon), in float64. Exact at
+    borders too: zeros are padded before the convolution, and what is folded comes behind it.
+
+    Args:
+      tower: layer/kernel (.., out); layer/scale, shift, mean and variance (out,), where a layer is normalised.
+      epsilon: as the network was trained with.
+    Raises:
+      UsageError: a variance is negative.
+    """
+    folded = {name: array for name, array in tower.items() if name.rpartition("/")[2] not in NORMALISATION}
+    for name in (name.removesuffix("/variance") for name in tower if name.endswith("/variance")):
+        scale, shift, mean, variance = (tower[f"{name}/{leaf}"].astype(np.float64) for leaf in NORMALISATION)
+        if not (variance >= 0).all():
+            raise UsageError(f"the variance of a batch normalisation must be 0 or more: that behind {name} is not")
+        scale = scale / np.sqrt(variance + epsilon)
+        bias = np.asarray(tower.get(f"{name}/bias", 0.0), np.float64)
+        with np.errstate(over="ignore"):
+            folded[f"{name}/kernel"] = (tower[f"{name}/kernel"] * scale).astype(np.float32)
+            folded[f"{name}/bias"] = ((bias - mean) * scale + shift).astype(np.float32)
+    return folded
 
 
 def _scaled(tower: dict[str, np.ndarray], stream: str, table: Table, stacked: bool) -> dict[str, np.ndarray]:

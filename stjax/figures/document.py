@@ -9,6 +9,7 @@ from math import isfinite
 from pathlib import Path
 from urllib.parse import quote
 
+from stjax.endings import DEAD, LOW, NO_GRADIENT, NOTHING_TO_SEE, OFF
 from stjax.figures import animate, color
 from stjax.figures.draw import KEY_WORDS, SHEETS
 from stjax.figures.records import CONVENTIONS, Record, array_path, bare, gain, picture_paths, strengths
@@ -129,8 +130,10 @@ def _section(directory: Path, layer: str, records: list[Record], *, unfolded: bo
     units: dict[int, list[Record]] = {}
     for record in sorted(records, key=lambda record: record["unit"]):
         units.setdefault(record["unit"], []).append(record)
-    dead = sum(all(record["dead"] for record in found) for found in units.values())
-    size = f"{len(units)} unit{'s' if len(units) != 1 else ''}" + (f", {dead} dead" if dead else "")
+    size = f"{len(units)} unit{'s' if len(units) != 1 else ''}"
+    for word in (DEAD, NO_GRADIENT, OFF, LOW):
+        several = sum(all(record["ending"] == word for record in found) for found in units.values())
+        size += f", {several} {word}" if several else ""
     yield f'<section id="{escape(layer)}">\n<h2>{escape(layer)}</h2>\n<p>{size}</p>'
     yield from _sheets(directory, layer)
     chis = strengths(records)
@@ -178,8 +181,8 @@ def _pages(directory: Path, stem: str, ending: str) -> list[str]:
 
 
 def _cell(directory: Path, record: Record, kinds: Sequence[str]) -> str:
-    if record["dead"]:
-        return '<td><div class="none dead"><b>dead</b></div></td>'
+    if record["ending"] in NOTHING_TO_SEE:
+        return f'<td><div class="none dead"><b>{record["ending"]}</b></div></td>'
     paths, parts = picture_paths(directory, record), []
     chi = "" if record["chi"] is None else f", chi {record['chi']:g}"
     for kind in kinds:

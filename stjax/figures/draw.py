@@ -32,9 +32,9 @@ def draw_record(directory: str | Path, record: Record, mean: ArrayLike) -> list[
     """Draws one unit's pictures beside its array: appearance as PNG, motion as GIF in both conventions.
 
     Files are named after the array, `NAME-appearance.png`, `NAME-direction.gif`, `NAME-components.gif`, and
-    are enlarged by a whole number to at least 90 px. Existing files are replaced. A dead unit, and one whose
-    array is not finite, has no picture: noise or grey would pass for a finding; whatever an earlier run left
-    is removed.
+    are enlarged by a whole number to at least 90 px. Existing files are replaced. A unit without
+    gradient, and one whose array is not finite, has no picture: noise or grey would pass for a finding; whatever an
+    earlier run left is removed.
 
     Args:
       directory: the run's folder.

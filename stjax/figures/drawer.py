@@ -13,6 +13,7 @@ from types import TracebackType
 
 from numpy.typing import ArrayLike
 
+from stjax.endings import NOTHING_TO_SEE
 from stjax.figures.draw import draw_record
 from stjax.figures.records import CONVENTIONS, Record, picture_paths
 
@@ -61,7 +62,7 @@ def lacking(directory: str | Path, record: Record) -> bool:
     stream = record["layer"].partition("/")[0]
     kinds = {"appearance": ("appearance",), "motion": CONVENTIONS}.get(stream, ("appearance", *CONVENTIONS))
     paths = picture_paths(directory, record)
-    shown = not record["dead"] and isfinite(record.get("activation_end") or 0.0)
+    shown = record["ending"] not in NOTHING_TO_SEE and isfinite(record.get("activation_end") or 0.0)
     return shown and not all(paths[kind].exists() for kind in kinds)
 
 

@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from stjax import arrays as files
+from stjax.endings import NOTHING_TO_SEE
 from stjax.errors import UsageError
 from stjax.figures import color, layout
 
 Record = Mapping[str, Any]
 """Keys read here: layer, unit, name, chi, kappa, seed, steps, recipe, model, activation_start,
-activation_end, ahat, dead, arrays, sha256. Only layer, unit, chi, dead and arrays must be there."""
+activation_end, ahat, ending, slope, arrays, sha256. Only layer, unit, chi, ending and arrays must be there."""
 
 CONVENTIONS = ("direction", "components")
 """The two ways to draw motion, by the names of their functions in `color`."""
@@ -94,8 +95,8 @@ def look(directory: str | Path, record: Record, mean: ArrayLike) -> Look:
     Raises:
       UsageError: the file is missing, or an array has other axes.
     """
-    if record["dead"]:
-        return Look(word="dead")
+    if record["ending"] in NOTHING_TO_SEE:
+        return Look(word=record["ending"].partition(" from ")[0])
     path = array_path(directory, record)
     try:
         arrays = files.load(path, record.get("sha256"))

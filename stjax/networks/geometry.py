@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from stjax.errors import UsageError
 from stjax.networks.two_stream import TwoStream
 from stjax.types import Clip, Network
 
@@ -23,7 +24,7 @@ class Field(NamedTuple):
     centre: float
 
 
-def receptive_field(network: TwoStream, layer: str) -> Field:
+def receptive_field(network: Network, layer: str) -> Field:
     """The square of pixels that one unit of a layer sees.
 
     For windows of side k_i and stride s_i: rho = 1 + sum_i (k_i - 1) prod_{j<i} s_j. A pooling drops an
@@ -33,11 +34,12 @@ def receptive_field(network: TwoStream, layer: str) -> Field:
       network: gives the sliding windows between its input and a layer.
       layer: an endpoint name.
     Raises:
-      UsageError: the network has no such layer.
+      UsageError: the network has no such layer, or is not a TwoStream.
 
     >>> receptive_field(TwoStream(), "motion/conv3_3")
     Field(side=40, stride=4, centre=1.5)
     """
+    network = _describing(network)
     side, stride, centre = 1, 1, 0.0
     for kernel, step, padding in network.operations(layer):
         centre += ((kernel - 1) / 2 - padding) * stride
@@ -88,7 +90,7 @@ class View:
         )
 
 
-def view(network: TwoStream, layer: str) -> View:
+def view(network: Network, layer: str, *, whole: bool = False) -> View:
     """The smallest exact view of one unit of a layer: its cone where it has one, else the whole input.
 
     Inside the input some unit's receptive field (rho x rho pixels) meets no border, so VALID convolutions
@@ -97,22 +99,24 @@ def view(network: TwoStream, layer: str) -> View:
     the map, the whole input is evaluated with zero padding, as in training.
 
     Args:
-      network: its `padding` and `until` are replaced.
+      network: its `padding`, `until` and `backward` are replaced.
       layer: an endpoint name.
+      whole: the whole input in any case, for an objective that reads more of the map than one unit.
     Raises:
-      UsageError: the network has no such layer.
+      UsageError: the network has no such layer, or is not a TwoStream.
 
     >>> v = view(TwoStream(), "appearance/conv4_3")
     >>> v.window, v.network.padding, v.streams
     (92, 'VALID', ('appearance',))
     """
+    network = _describing(network)
     streams = network.streams(layer)
     rho, stride, first = receptive_field(network, layer)
     middle = first + stride * ((map_side(network, layer) - 1) // 2)
     reach = (rho - 1) / 2
-    cone = middle - reach >= 0 and middle + reach <= network.input_size - 1
+    cone = not whole and middle - reach >= 0 and middle + reach <= network.input_size - 1
     return View(
-        network=network.clone(padding="VALID" if cone else "SAME", until=layer),
+        network=network.clone(padding="VALID" if cone else "SAME", until=layer, backward="uphill"),
         layer=layer,
         window=rho if cone else network.input_size,
         rho=rho,
@@ -120,4 +124,13 @@ def view(network: TwoStream, layer: str) -> View:
         streams=streams,
         samples=network.samples,
         fields=network.fields,
+    )
+
+
+def _describing(network: Network) -> TwoStream:
+    if isinstance(network, TwoStream):
+        return network
+    raise UsageError(
+        f"a network must say which windows its layers slide over: stjax.TwoStream does, {type(network).__name__} does "
+        "not; write its view by hand: stjax.View(network=..., layer=..., window=..., rho=..., stride=..., streams=...)"
     )

@@ -7,6 +7,7 @@ CVPR 2016. Motion is fused into appearance, one way. Endpoints carry the names o
     motion/conv1_1 .. motion/conv5_3              the other ten optical-flow fields
     conv5_fusion, fc6, fc7, classes               what comes after they meet
     motion/fc6, motion/fc7, motion/classes        the motion tower's own classifier, if it is kept
+    appearance/fc6 .. appearance/classes          the other's, where the towers do not meet (late fusion)
 
 `activations["motion/conv3_2"]` is made by `params["motion"]["conv3_2"]`, before its ReLU.
 """
@@ -20,10 +21,11 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from stjax.errors import UsageError, nearest
+from stjax.networks.relu import Backward, relu
 from stjax.networks.vgg import VGG16, Tower, Widths, classify, convolutions
 from stjax.types import STREAMS, Activations, Clip
 
-Fusion = Literal["conv2d", "conv3d", "sum"]
+Fusion = Literal["conv2d", "conv3d", "sum", "late"]
 
 
 def fusion_start(key: Array | None, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
@@ -81,17 +83,19 @@ class TwoStream(nn.Module):
     Args:
       widths: channels of each convolution, block by block; the same in both towers.
       fields: optical-flow fields in one sample.
-      samples: temporal samples T of a clip; the fused tower pools over all of them.
-      fusion: "conv2d" (1x1), "conv3d" (3x3x3) or "sum".
+      samples: temporal samples T of a clip; a head pools over all of them.
+      fusion: "conv2d" (1x1), "conv3d" (3x3x3), "sum", or "late": in the scores alone, each tower has its classifier.
       towers: 2 keeps the motion tower's own classifier, whose scores are averaged with the fused tower's;
         1 cuts the motion tower after its last convolution.
       dense: sizes of the fully connected layers fc6, fc7, ...
       num_classes: 0 for a network without fully connected layers and classifier.
       input_size: side of the input that fc6 expects, in pixels.
-      inputs: the streams there are; ("motion",) with towers=2 is a motion network on its own.
+      inputs: the streams there are; a network of one stream is a tower with its own classifier.
       padding: of every convolution. "VALID" evaluates one unit's cone, see `geometry.view`.
       until: the last endpoint to evaluate, None for all. What it does not need is not computed.
       dtype: of the computation. Parameters and inputs stay float32.
+      backward: rule of the ReLUs before `until`, before and after the fusion: "gradient", or "uphill" for what is
+        to grow, see `networks.relu`.
     """
 
     widths: Widths = VGG16
@@ -106,10 +110,22 @@ class TwoStream(nn.Module):
     padding: str = "SAME"
     until: str | None = None
     dtype: Any = jnp.float32
+    backward: Backward = "gradient"
 
     @property
     def fusion_name(self) -> str:
         return f"conv{len(self.widths)}_fusion"
+
+    @property
+    def fused(self) -> bool:
+        """Whether there are two towers that meet in a layer."""
+        return self.inputs == STREAMS and self.fusion != "late"
+
+    @property
+    def classified(self) -> tuple[str, ...]:
+        """The streams whose tower keeps a classifier of its own."""
+        own = ("motion",) if self.towers == 2 else ()
+        return own if self.fused else self.inputs
 
     @property
     def head(self) -> tuple[tuple[str, int], ...]:
@@ -125,9 +141,9 @@ class TwoStream(nn.Module):
         """Every endpoint in forward order (dicts come back from jit sorted by name)."""
         tower = [name for name, _ in convolutions(self.widths)]
         head = [name for name, _ in self.head]
-        own = [f"motion/{name}" for name in head] if self.towers == 2 else []
+        own = [f"{stream}/{name}" for stream in self.classified for name in head]
         streams = [f"{stream}/{name}" for stream in self.inputs for name in tower]
-        fused = (self.fusion_name, *head) if self.inputs == STREAMS else ()
+        fused = (self.fusion_name, *head) if self.fused else ()
         return (*streams, *fused, *own)
 
     def streams(self, layer: str) -> tuple[str, ...]:
@@ -151,7 +167,7 @@ class TwoStream(nn.Module):
             steps.append((3, 1, 1))
             if conv == name:
                 return tuple(steps)
-        if not layer.startswith("motion/") and self.fusion == "conv3d":
+        if "/" not in layer and self.fusion == "conv3d":
             steps.append((3, 1, 1))
         if name == self.fusion_name:
             return tuple(steps)
@@ -178,15 +194,17 @@ class TwoStream(nn.Module):
         tops: dict[str, Array] = {}
         for name in (s for s in needed if s not in absent):
             x = clip.appearance if name == "appearance" else interleave(clip.motion)
-            own_head = name == "motion" and self.towers == 2 and (stream == name or not self.until)
+            own_head = name in self.classified and (stream == name or not self.until)
             head = self.head if own_head else ()
-            tower = Tower(self.widths, head, self.head_side, self.padding, last or None, self.dtype, name=name)
+            tower = Tower(
+                self.widths, head, self.head_side, self.padding, last or None, self.dtype, self.backward, name=name
+            )
             tops[name], endpoints = tower(x)
             activations |= {f"{name}/{layer}": a for layer, a in endpoints.items()}
-        if len(tops) == 2:
+        if len(tops) == 2 and self.fused:
             activations |= self._fused(tops["appearance"], tops["motion"], last or None)
 
-        ends = [activations[name] for name in ("classes", "motion/classes") if name in activations]
+        ends = [activations[name] for name in self.layers if name.endswith("classes") and name in activations]
         scores = [jnp.mean(a, axis=(-4, -3, -2)) for a in ends if not self.until]
         return (sum(scores[1:], scores[0]) / len(scores) if scores else None), activations
 
@@ -199,9 +217,8 @@ class TwoStream(nn.Module):
             fused = conv(jnp.concatenate([appearance, motion], axis=-1))
         if last == self.fusion_name or not self.head:
             return {self.fusion_name: fused}
-        # Pooled over all temporal samples too (2 x 2 x T), so the head sees one.
-        x = nn.relu(fused).max(axis=-4, keepdims=True)
-        return {self.fusion_name: fused} | classify(x, self.head, self.head_side, last, self.dtype)
+        x = relu(fused, self.backward)
+        return {self.fusion_name: fused} | classify(x, self.head, self.head_side, last, self.dtype, self.backward)
 
 
 def interleave(motion: Array) -> Array:

@@ -15,6 +15,7 @@ from jax import Array, lax
 from jaxtyping import Float
 
 from stjax.networks.convolution import conv3x3, max_pool
+from stjax.networks.relu import Backward, relu
 
 Widths = tuple[tuple[int, ...], ...]
 
@@ -70,16 +71,20 @@ class Dense(nn.Module):
         return y + jnp.broadcast_to(bias, y.shape)
 
 
-def classify(x: Array, head: tuple[tuple[str, int], ...], side: int, until: str | None, dtype: Any) -> dict[str, Array]:
-    """The last pooling, then fc6, fc7, ..., classes: every one an endpoint before its ReLU or softmax.
+def classify(
+    x: Array, head: tuple[tuple[str, int], ...], side: int, until: str | None, dtype: Any, backward: Backward
+) -> dict[str, Array]:
+    """The last pooling, 2 x 2 x T, then fc6, fc7, ..., classes: every one an endpoint before its ReLU or softmax.
+
+    All temporal samples are pooled together, as the authors do, so the head sees one.
 
     Called inside a module's `__call__`, it makes the layers that module's own.
     """
     activations: dict[str, Array] = {}
-    x = max_pool(x)
+    x = max_pool(x).max(axis=-4, keepdims=True)
     for name, features in head:
         activations[name] = Dense(features, side, dtype, name=name)(x)
-        x, side = nn.relu(activations[name]), 1
+        x, side = relu(activations[name], backward), 1
         if name == until:
             break
     return activations
@@ -95,6 +100,7 @@ class Tower(nn.Module):
       padding: "SAME", or "VALID" so that a map holds only what the patch determines.
       until: the last layer to evaluate, by name; None for all.
       dtype: of the computation; parameters stay float32.
+      backward: rule of the ReLUs whose map is read by `until`, by a fusion or by a head, see `networks.relu`.
     """
 
     widths: Widths = VGG16
@@ -103,18 +109,21 @@ class Tower(nn.Module):
     padding: str = "SAME"
     until: str | None = None
     dtype: Any = jnp.float32
+    backward: Backward = "gradient"
 
     @nn.compact
     def __call__(self, x: Float[Array, "*batch h w c"]) -> tuple[Array, dict[str, Array]]:
         """Returns the last convolution after its ReLU, and every endpoint."""
         activations: dict[str, Array] = {}
-        for name, features in convolutions(self.widths):
+        names = [name for name, _ in convolutions(self.widths)]
+        for (name, features), reader in zip(convolutions(self.widths), [*names[1:], None], strict=True):
             if name.endswith("_1") and activations:
                 x = max_pool(x)
             activations[name] = Convolution(features, self.padding, self.dtype, name=name)(x)
-            x = nn.relu(activations[name])
+            # Further down a map has too many channels and positions to be closed everywhere, and asking costs 5 %.
+            x = relu(activations[name], self.backward if reader in (self.until, None) else "gradient")
             if name == self.until:
                 return x, activations
         if self.head:
-            activations |= classify(x, self.head, self.head_side, self.until, self.dtype)
+            activations |= classify(x, self.head, self.head_side, self.until, self.dtype, self.backward)
         return x, activations

@@ -87,8 +87,9 @@ class Normalised:
     momentum: float = 0.98
 
     def __post_init__(self) -> None:
-        if self.network.fusion == "conv3d":
-            raise UsageError('a network trained with normalisation must be fused by "conv2d" or "sum", not "conv3d"')
+        if self.network.fusion not in ("conv2d", "sum"):
+            form = self.network.fusion
+            raise UsageError(f'a network trained with normalisation must be fused by "conv2d" or "sum", not "{form}"')
 
     def start(self, key: Array, clip: Clip) -> tuple[Params, Moments]:
         params = self.network.init(key, clip)["params"]

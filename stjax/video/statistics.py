@@ -112,6 +112,17 @@ def divisors(ahat: Mapping[str, np.ndarray], share: float = FLOOR_SHARE) -> Maxi
     return usable
 
 
+def floored(measured: Mapping[str, np.ndarray], ahat: Mapping[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
+    """The units that `divisors` lifted, of the layers that have any.
+
+    >>> measured = {"conv1_1": np.array([-3.0, 40.0, 60.0]), "conv1_2": np.array([1.0])}
+    >>> floored(measured, divisors(measured))
+    {'conv1_1': (0,)}
+    """
+    lifted = {layer: np.flatnonzero(values > measured[layer]) for layer, values in ahat.items()}
+    return {layer: tuple(map(int, units)) for layer, units in lifted.items() if len(units)}
+
+
 def growth(half: Mapping[str, np.ndarray], whole: Mapping[str, np.ndarray]) -> dict[str, float]:
     """How far ahat still grows when the data set doubles: the median over units of whole / half - 1.
 

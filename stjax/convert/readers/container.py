@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import mmap
+import os
+from io import FileIO
 from pathlib import Path
 
-import safetensors
-import safetensors.numpy
-
-from stjax.convert.readers import caffe, keras, matconvnet, onnx, pickles, pytorch, wire
-from stjax.convert.readers.contents import Contents
+from stjax.convert.readers import caffe, keras, matconvnet, onnx, pickles, pytorch, safetensors, whole, wire
+from stjax.convert.readers.contents import Contents, checked, printable, reason
 from stjax.errors import UsageError
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -20,6 +18,8 @@ NOT_WEIGHTS = {
     b"Rar!": "a RAR archive: unpack it first",
 }
 KNOWN = ".mat, .caffemodel, .pth, .h5, .onnx, .safetensors"
+HEAD = 4096
+"""Bytes by which a file is told, before the rest is read."""
 
 
 def read(path: Path) -> Contents:
@@ -27,31 +27,26 @@ def read(path: Path) -> Contents:
 
     Args:
       path: of any container that `recognise` names.
+    Returns:
+      Its arrays; names are printable, and all of it stands in proportion to the file; see `limits`.
     Raises:
       UsageError: no such file, another container, or a file that is damaged or unsafe.
     """
-    if not path.is_file() or not path.stat().st_size:
-        raise UsageError(f"a file of weights must exist: {path} is {'empty' if path.is_file() else 'not there'}")
-    try:
-        with open(path, "rb") as file:
-            # Arrays stay views of this map, which lives as long as one of them.
-            data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        contents = _read(path, data)
-    except UsageError as error:
-        raise UsageError(f"{path.name}: {error}") from None
-    except (Exception, RecursionError) as error:
-        # A damaged file raises almost anything: struct.error, KeyError, zlib.error, UnicodeDecodeError, ...
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UsageError(
-            f"{path.name}: a file of weights must be whole: this one is cut or damaged ({reason})"
-        ) from None
-    if not contents.arrays:
-        raise UsageError(f"{path.name}: a file of weights must hold arrays: this one ({contents.container}) holds none")
-    return contents
+    with whole.opened(path) as file:
+        try:
+            return checked(_read(path, file), os.fstat(file.fileno()).st_size)
+        except UsageError as error:
+            raise UsageError(f"{printable(path.name)}: {reason(error)}") from None
+        except (Exception, RecursionError) as error:
+            # A damaged file raises almost anything: struct.error, KeyError, zlib.error, UnicodeDecodeError, ...
+            raise UsageError(
+                f"{printable(path.name)}: a file of weights must be whole: this one is cut or damaged ({reason(error)})"
+            ) from None
 
 
-def _read(path: Path, data: memoryview) -> Contents:
-    head = bytes(data[:1024])
+def _read(path: Path, file: FileIO) -> Contents:
+    size = os.fstat(file.fileno()).st_size
+    head = file.read(HEAD)
     for sign, what in NOT_WEIGHTS.items():
         if head.lstrip().startswith(sign):
             raise UsageError(f"a file of weights must be one of {KNOWN}: this is {what}")
@@ -60,29 +55,25 @@ def _read(path: Path, data: memoryview) -> Contents:
     if head[512:].startswith(HDF5):
         return matconvnet.read73(path)
     if head[124:128] in (b"\x00\x01IM", b"\x01\x00MI"):
-        return matconvnet.read5(data)
+        return matconvnet.read5(whole.rest(file))
     if head.startswith(b"PK\x03\x04"):
-        return pytorch.read_zip(path, data)
+        return pytorch.read_zip(whole.rest(file))
     if head.startswith(pytorch.MAGIC):
-        return pytorch.read_legacy(data)
-    if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05":
-        return pickles.read(data)
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= len(data) - 8:
-        return _safetensors(path)
-    return _message(data)
+        return pytorch.read_legacy(whole.rest(file))
+    if head[:1] == b"\x80" and head[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        return pickles.read(whole.rest(file))
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size - 8:
+        return safetensors.read(whole.rest(file))
+    return _message(head, size, file)
 
 
-def _safetensors(path: Path) -> Contents:
-    with safetensors.safe_open(path, framework="numpy") as file:
-        if "stjax" in (file.metadata() or {}):
-            raise UsageError("it is a network of stjax already: give it to --model")
-        return Contents("safetensors", {name: file.get_tensor(name) for name in file.keys()})
-
-
-def _message(data: memoryview) -> Contents:
+def _message(head: bytes, size: int, file: FileIO) -> Contents:
     """Caffe and ONNX have no mark of their own: they are told by the fields of a protocol-buffer message."""
     try:
-        kinds = {(number, wire_type) for number, wire_type, _ in wire.fields(data)}
+        # A film of 100 GB is told by its head, and is never read.
+        wire.refuse_head(memoryview(head), size)
+        data = whole.rest(file)
+        kinds = {(number, wire_type) for number, wire_type, _ in wire.Message(data)}
     except wire.Malformed as error:
         raise UsageError(
             f"a file of weights must be one of {KNOWN}: this is something else, or cut short ({error})"

@@ -1,12 +1,22 @@
-"""What every reader returns."""
+"""What every reader returns, and what it must keep to whatever the container."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import collections
+import math
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
+from stjax.convert.readers.limits import (
+    LONGEST_MESSAGE,
+    MOST_ARRAYS,
+    MOST_LETTERS,
+    MOST_LETTERS_TOGETHER,
+    SPARE,
+    SWELLING,
+)
 from stjax.errors import UsageError
 
 
@@ -31,8 +41,79 @@ def refuse_duplicates(names: list[str], what: str) -> None:
     """One name, one array.
 
     Raises:
-      UsageError: a name comes twice; all such names are listed.
+      UsageError: a name comes twice; such names are listed.
     """
-    doubled = sorted({name for name in names if names.count(name) > 1})
+    doubled = sorted(name for name, count in collections.Counter(names).items() if count > 1)
     if doubled:
-        raise UsageError(f"{what} must name each array once: doubled: {', '.join(doubled)}")
+        raise UsageError(f"{what} must name each array once: doubled: {listed(doubled)}")
+
+
+def checked(contents: Contents, size: int) -> Contents:
+    """What a reader returned, once it is seen that it cannot cost its users more than the file can.
+
+    Args:
+      contents: from any reader.
+      size: bytes of the file.
+    Returns:
+      The same, names of classes and network without control characters.
+    Raises:
+      UsageError: no arrays, too many, names that are none, or arrays that stand for far more than the file holds.
+    """
+    arrays = contents.arrays
+    if not arrays:
+        raise UsageError(f"a file of weights must hold arrays: this one ({contents.container}) holds none")
+    refuse_names(arrays)
+    # Overlapping windows on one storage, and one storage under many names.
+    total = sum(array.nbytes for array in arrays.values())
+    if total > SWELLING * size + SPARE:
+        raise UsageError(f"a file of {size} bytes must hold what it declares: its arrays have {total} bytes")
+    names = tuple(printable(name)[:MOST_LETTERS] for name in contents.class_names)
+    mean = contents.mean if all(map(math.isfinite, contents.mean)) else ()
+    return contents._replace(class_names=names, mean=mean, network=printable(contents.network)[:MOST_LETTERS])
+
+
+def refuse_names(names: Iterable[str]) -> None:
+    """Names that are too many, too long, or would act on a terminal.
+
+    Raises:
+      UsageError: such names.
+    """
+    together = 0
+    for count, name in enumerate(names, 1):
+        together += len(name)
+        if count > MOST_ARRAYS:
+            raise UsageError(f"a file of weights must hold at most {MOST_ARRAYS} arrays: this one has more")
+        if len(name) > MOST_LETTERS or together > MOST_LETTERS_TOGETHER:
+            raise UsageError(
+                f"arrays must have names of at most {MOST_LETTERS} letters, {MOST_LETTERS_TOGETHER} together: "
+                f"this file's have more: {listed([name])}"
+            )
+        if not name.isprintable():
+            raise UsageError(f"arrays must have names that can be printed: {name[:100]!r} cannot")
+
+
+def listed(names: list[str], most: int = 8) -> str:
+    """Names for a message: some of many, and of each the beginning.
+
+    >>> listed(["a", "b", "c"], most=2)
+    'a, b and 1 more'
+    """
+    shown = ", ".join(name if len(name) <= 80 else f"{name[:80]}..." for name in names[:most])
+    return shown + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def printable(text: str) -> str:
+    """A stranger's text in one line that does nothing to a terminal.
+
+    >>> printable("a\\x1b[2Jb\\nc")
+    'a [2Jb c'
+    """
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+
+
+def reason(error: BaseException) -> str:
+    """What an error says, fit for the end of a message."""
+    said = str(error)
+    # Cut first: an error may carry the whole file.
+    said = printable(said[: 2 * LONGEST_MESSAGE]) or type(error).__name__
+    return said if len(said) <= LONGEST_MESSAGE else f"{said[:LONGEST_MESSAGE]}..."

@@ -1,30 +1,25 @@
 """Reads one HDF5 file in a process of its own; see `hdf5`. Imports nothing of stjax, so that it starts at once.
 
-    python hdf5_child.py FILE FOLDER
+    python hdf5_child.py FILE FOLDER LIMITS
 
-Groups become dicts, text becomes strings, floating-point data sets {"#array": number}, MATLAB's cells and fields of
-struct arrays lists; attributes of a group, if they are text, stand under "#attributes". Writes tree.json and
-arrays.safetensors.
+LIMITS is JSON: swelling, spare, nodes, depth, text; see `limits`, and memory, in bytes. Groups become dicts, text
+becomes strings, floating-point data sets {"#array": [type, shape, begin]}, MATLAB's cells and fields of struct arrays
+lists; attributes of a group, if they are text, stand under "#attributes". Writes tree.json, and arrays.bin, which
+holds every array in its native order from its `begin` on.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
-import safetensors.numpy
+from h5py import h5l, h5o
 
-SWELLING = 64
-"""How many times larger than the file all its data may be; weights shrink by a tenth."""
-SPARE = 1 << 20
-MOST_NODES = 100_000
-DEEPEST = 32
-MEMORY = 1 << 30
-"""Beside the data themselves."""
 ROOTS = ("net", "layers", "params", "meta", "vars")
 """Of a MATLAB file, what MatConvNet writes; anything beside it is left alone."""
 
@@ -32,53 +27,122 @@ ROOTS = ("net", "layers", "params", "meta", "vars")
 class Reader:
     """Walks one file, and keeps count of what it was asked to read."""
 
-    def __init__(self, file: h5py.File, size: int) -> None:
-        self.file, self.left = file, SWELLING * size + SPARE
-        self.nodes = MOST_NODES
-        self.arrays: dict[str, np.ndarray] = {}
+    def __init__(self, file: h5py.File, out: BinaryIO, size: int, limits: dict[str, int]) -> None:
+        self.file, self.out, self.limits = file, out, limits
+        self.left = limits["swelling"] * size + limits["spare"]
+        self.nodes = limits["nodes"]
 
     def tree(self, node: Any, depth: int = 0) -> Any:
         """One node and all below it."""
-        self.nodes -= 1
-        if depth > DEEPEST or self.nodes < 0:
-            raise ValueError("more nodes than a network has")
+        self.spend()
+        if depth > self.limits["depth"]:
+            raise ValueError(f"groups within groups, more than {self.limits['depth']} deep")
         if isinstance(node, h5py.Dataset):
             return self._data(node, depth)
         if not isinstance(node, h5py.Group):
             return None
         found: dict[str, Any] = {}
-        for name in map(str, node):
+        for name in node:
+            # Counted before it is opened, and with its letters: a name may be as long as the file.
+            self.spend()
+            self.read(len(name))
             if name == "#refs#" or (depth == 0 and self._matlab() and name not in ROOTS):
                 continue
-            if isinstance(node.get(name, getlink=True), h5py.ExternalLink):
-                raise ValueError(f"{name} lies in another file")
-            found[name] = self.tree(node[name], depth + 1)
-        attributes = {name: _text(value) for name, value in node.attrs.items()}
-        return found | {"#attributes": {name: value for name, value in attributes.items() if value is not None}}
+            found[name] = self.tree(self.follow(node, name), depth + 1)
+        return found | {"#attributes": self._attributes(node)}
+
+    def spend(self, count: int = 1) -> None:
+        """Of the nodes that a file may have."""
+        self.nodes -= count
+        if self.nodes < 0:
+            raise ValueError(f"more than {self.limits['nodes']} nodes")
+
+    def read(self, size: int) -> None:
+        """Of the bytes that a file may stand for."""
+        self.left -= size
+        if self.left < 0:
+            raise ValueError(f"{size} bytes more than a file of its size has")
+
+    def follow(self, group: h5py.Group, path: str, links: int = 0) -> Any:
+        """What a path leads to, step by step: the library would follow any link on the way into any other file."""
+        if links > self.limits["depth"]:
+            raise ValueError(f"links that lead to links, more than {self.limits['depth']} of them")
+        node: Any = self.file["/"] if path.startswith("/") else group
+        for step in path.split("/"):
+            if step in ("", "."):
+                continue
+            if not isinstance(node, h5py.Group):
+                raise ValueError(f"{step[:80]} in what is no group")
+            own = node.id
+            link = own.links.get_info(step.encode("utf-8", "surrogateescape"))
+            if link.type == h5l.TYPE_HARD:
+                node = _opened(h5o.open(own, step.encode("utf-8", "surrogateescape")))
+            elif link.type == h5l.TYPE_SOFT:
+                self.spend()
+                target = own.links.get_val(step.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
+                node = self.follow(node, target, links + 1)
+            else:
+                raise ValueError(f"{step[:80]} lies in another file")
+        return node
 
     def _matlab(self) -> bool:
         return self.file.userblock_size > 0
 
+    def _attributes(self, group: h5py.Group) -> dict[str, Any]:
+        found = {}
+        for name in group.attrs:
+            self.spend()
+            attribute = group.attrs.get_id(name)
+            kind = attribute.dtype.kind
+            if kind not in "SO":
+                continue
+            self.read(len(name) + attribute.get_storage_size())
+            value = _text(group.attrs[name])
+            if isinstance(value, list):
+                self.spend(len(value))
+            if value is not None:
+                self.read(len(value) if isinstance(value, str) else sum(map(len, value)))
+                found[name] = value
+        return found
+
     def _data(self, data: h5py.Dataset, depth: int) -> Any:
         kind = data.attrs.get("MATLAB_class", b"")
         if data.is_virtual or data.external:
-            raise ValueError(f"{data.name} lies in another file")
-        if kind == b"function_handle" or "MATLAB_empty" in data.attrs:
+            raise ValueError(f"{data.name[:80]} lies in another file")
+        if kind == b"function_handle" or "MATLAB_empty" in data.attrs or data.shape is None:
             return None
-        size = data.size * data.dtype.itemsize
-        if size > self.left:
-            raise ValueError(f"{data.name} declares {size} bytes, far more than the file has")
-        self.left -= size
+        count = math.prod(data.shape)  # h5py's own is of 64 bits, and wraps round
         if data.dtype == h5py.ref_dtype:
+            self.spend(count)
             # Axes are reversed in the file, so that flat C order is MATLAB's own.
             return [self.tree(self.file[ref], depth + 1) for ref in data[()].ravel() if ref]
         if kind == b"char":
+            if count > self.limits["text"] or data.dtype.kind not in "iu":
+                return None
+            self.read(count)
             return "".join(map(chr, data[()].ravel().astype(int)))
         if data.dtype.kind != "f" and not (data.dtype.kind in "iu" and kind):
             return None
-        name = str(len(self.arrays))
-        self.arrays[name] = data[()]
-        return {"#array": name}
+        return self._array(data, count * data.dtype.itemsize)
+
+    def _array(self, data: h5py.Dataset, size: int) -> Any:
+        # The library holds a whole chunk, whatever part of it is data.
+        chunk = math.prod(data.chunks) * data.dtype.itemsize if data.chunks else 0
+        if max(size, chunk) > self.left:
+            raise ValueError(f"{data.name[:80]} declares {max(size, chunk)} bytes, far more than the file has")
+        self.read(size)
+        begin = self.out.tell()
+        array = data[()]
+        array = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+        self.out.write(array.reshape(-1).view(np.uint8).data if array.size else b"")
+        return {"#array": [array.dtype.str, list(data.shape), begin]}
+
+
+def _opened(identifier: Any) -> Any:
+    """An object as h5py's own classes have it; None for a named type."""
+    if isinstance(identifier, h5py.h5g.GroupID):
+        return h5py.Group(identifier)
+    return h5py.Dataset(identifier) if isinstance(identifier, h5py.h5d.DatasetID) else None
 
 
 def _text(value: Any) -> Any:
@@ -86,37 +150,43 @@ def _text(value: Any) -> Any:
     if isinstance(value, bytes | str):
         return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
     if isinstance(value, np.ndarray) and value.dtype.kind in "SO":
-        return [v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in value.ravel()]
+        texts = [v for v in value.ravel() if isinstance(v, bytes | str)]
+        return [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in texts]
     return None
 
 
-def limit(size: int) -> None:
-    """Caps the memory of this process, where the system can."""
+def limit(memory: int, disk: int, seconds: int) -> None:
+    """Caps what this process may take from now on, where the system can."""
     try:
         import resource
     except ImportError:
         return
-    most = MEMORY + 4 * size
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    try:
+        # What the libraries have reserved on this machine already, and never use: more with more processors.
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        memory += pages * resource.getpagesize()
+    except OSError:
+        memory += 1 << 32
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (disk, disk))
+    # Whoever started this process may be gone when it hangs.
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def main() -> None:
     """Reads, writes, and on failure says why in one line."""
-    path, folder = Path(sys.argv[1]), Path(sys.argv[2])
+    path, folder, limits = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])
     try:
         size = path.stat().st_size
-        limit(size)
-        with h5py.File(path, "r") as file:
-            reader = Reader(file, size)
-            tree = reader.tree(file)
-        # Native byte order, C layout: what safetensors holds.
-        arrays = {name: np.ascontiguousarray(a, a.dtype.newbyteorder("=")) for name, a in reader.arrays.items()}
-        safetensors.numpy.save_file(arrays, folder / "arrays.safetensors")
+        disk = 2 * (limits["swelling"] * size + limits["spare"])
+        limit(limits["memory"], disk, limits["seconds"])
+        with h5py.File(path, "r") as file, open(folder / "arrays.bin", "wb") as out:
+            tree = Reader(file, out, size, limits).tree(file)
         (folder / "tree.json").write_text(json.dumps(tree))
     except Exception as error:
         # Of a damaged file, anything may come.
-        sys.exit(" ".join(str(error).split()) or type(error).__name__)
+        sys.exit(" ".join(str(error)[:1000].split()) or type(error).__name__)
 
 
 if __name__ == "__main__":

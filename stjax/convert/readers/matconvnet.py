@@ -17,6 +17,8 @@ from stjax.errors import UsageError
 
 WANTED = ("net", "layers", "params", "meta", "normalization", "classes")
 """Some files hold the fields of `net` at the top level."""
+MOST_CHANNELS = 64
+"""Of an input, whose mean is a tuple of numbers; stacked flow has 20."""
 
 
 def read5(data: memoryview) -> Contents:
@@ -40,7 +42,8 @@ def _transposed(tree: Any) -> Any:
 def _network(variables: dict[str, Any], container: str) -> Contents:
     net = _records(variables.get("net", variables))
     net = net[0] if net else {}
-    dag = [(str(r["name"]), r["value"]) for r in _records(net.get("params")) if isinstance(r.get("value"), np.ndarray)]
+    params = [(r.get("name"), r.get("value")) for r in _records(net.get("params"))]
+    dag = [(name, value) for name, value in params if isinstance(name, str) and isinstance(value, np.ndarray)]
     found = dag or [pair for layer in _records(net.get("layers")) for pair in _simple(layer)]
     if not found:
         raise UsageError(
@@ -74,10 +77,12 @@ def _first(value: Any) -> dict[str, Any]:
 
 
 def _simple(layer: dict[str, Any]) -> list[tuple[str, np.ndarray]]:
+    # A name that is no text is some tree of the file's own making, which nobody should print.
+    name = layer["name"] if isinstance(layer.get("name"), str) else "None"
     weights = layer.get("weights")
     weights = weights if isinstance(weights, list) else [layer.get("filters"), layer.get("biases")]
     leaves = zip(("filters", "biases"), weights, strict=False)
-    return [(f"{layer.get('name')}/{leaf}", a) for leaf, a in leaves if isinstance(a, np.ndarray)]
+    return [(f"{name}/{leaf}", a) for leaf, a in leaves if isinstance(a, np.ndarray)]
 
 
 def _class_names(classes: dict[str, Any]) -> tuple[str, ...]:
@@ -91,4 +96,6 @@ def _mean(normalization: dict[str, Any]) -> tuple[float, ...]:
     if not isinstance(image, np.ndarray) or image.dtype.kind not in "fiu" or not image.size:
         return ()
     channels = image.reshape(-1, image.shape[2]) if image.ndim == 3 else image.reshape(1, -1)
+    if channels.shape[1] > MOST_CHANNELS:
+        return ()
     return tuple(float(value) for value in channels.mean(axis=0, dtype=np.float64))

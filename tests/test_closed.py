@@ -1,0 +1,117 @@
+"""A run finds its way from any start: closed ReLUs stop neither a unit nor one of its streams."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import draw_params, slim
+
+import stjax
+from stjax.ascent.recipes import suited
+from stjax.networks.relu import relu
+from stjax.types import STREAMS
+
+
+def gain(x, weights, backward):
+    return jnp.sum(relu(x, backward) * weights, axis=(-4, -3, -2, -1))
+
+
+@pytest.mark.parametrize(
+    ("x", "weights", "expected"),
+    [
+        ([-3.0, -1.0], [2.0, -1.0], [2.0, 0.0]),  # all closed: what is worth opening is told so
+        ([0.0, -1.0], [2.0, 1.0], [2.0, 1.0]),  # 0 is closed too
+        ([3.0, -1.0], [2.0, 5.0], [2.0, 0.0]),  # one that matters is on: the gradient's own rule
+        ([3.0, -1.0], [0.0, 5.0], [0.0, 5.0]),  # what is on does not matter
+        ([3.0, -1.0], [-2.0, 5.0], [-2.0, 0.0]),  # to close one is a way, too
+        ([-3.0, -1.0], [-2.0, -1.0], [0.0, 0.0]),  # nothing is worth opening
+    ],
+)
+def test_the_rule_in_numbers(x, weights, expected):
+    x, weights = (jnp.asarray(v).reshape(1, 1, 1, 2) for v in (x, weights))
+    assert jax.grad(gain)(x, weights, "uphill").ravel().tolist() == expected
+    np.testing.assert_array_equal(relu(x, "uphill"), jax.nn.relu(x))
+    plain = jax.grad(gain)(x, weights, "gradient")
+    np.testing.assert_array_equal(plain, jnp.where(x > 0, weights, 0.0))
+
+
+def test_each_clip_decides_for_itself():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(16, 1, 1, 1, 3)), jnp.float32)
+    weights = jnp.asarray(np.random.default_rng(1).normal(size=(16, 1, 1, 1, 3)), jnp.float32)
+    one = jax.grad(gain)
+    alone = jnp.stack([one(*pair, "uphill") for pair in zip(x, weights, strict=True)])
+    batched = jax.grad(lambda x: gain(x, weights, "uphill").sum())(x)
+    mapped = jax.vmap(lambda x, w: one(x, w, "uphill"))(x, weights)
+    np.testing.assert_array_equal(batched, alone)
+    np.testing.assert_array_equal(mapped, alone)
+    assert not np.array_equal(alone, jax.grad(lambda x: gain(x, weights, "gradient").sum())(x)), "no clip was closed"
+
+
+def closed(network: stjax.TwoStream, streams: tuple[str, ...]):
+    """Random parameters, with the last convolution of some towers off wherever noise is shown."""
+    params = draw_params(network)
+    last = f"conv{len(network.widths)}_{len(network.widths[-1])}"
+    for stream in streams:
+        params[stream][last]["bias"] = jnp.full_like(params[stream][last]["bias"], -60.0)
+    if network.fusion != "sum":
+        start = stjax.networks.two_stream.fusion_start(None, params[network.fusion_name]["kernel"].shape)
+        params[network.fusion_name] = {"kernel": start, "bias": jnp.zeros(start.shape[-1])}
+    return params
+
+
+@pytest.mark.parametrize(
+    ("form", "streams"),
+    [
+        ({}, STREAMS),
+        ({}, ("motion",)),
+        ({}, ("appearance",)),
+        ({"fusion": "sum"}, STREAMS),
+        ({"fusion": "conv3d"}, STREAMS),
+        ({"fusion": "conv3d", "samples": 2}, ("motion",)),
+    ],
+    ids=str,
+)
+def test_a_fused_unit_grows_both_streams_from_a_start_where_towers_are_off(form, streams):
+    network = slim(**form)
+    params = closed(network, streams)
+    shown = stjax.view(network, network.fusion_name)
+    start = stjax.init(dataclasses.replace(stjax.FAST, objective=None), jax.random.key(0), shown.clip())
+    _, activations = shown.network.apply({"params": params}, start.clip)
+    for stream in streams:
+        assert (activations[f"{stream}/conv3_1"] < 0).all(), "the start should be one without gradient"
+    recipe = dataclasses.replace(stjax.FAST, steps=30)
+    clips, summary = stjax.visualize_units(
+        shown, recipe, params, jax.random.key(0), units=range(4), chi=(1.0, 0.0), ahat=np.ones(8)
+    )
+    assert (summary.activation > 1.0).all()
+    for stream, found, begun in zip(STREAMS, clips, start.clip, strict=True):
+        energy = np.square(found).mean(axis=tuple(range(2, found.ndim)))
+        assert (energy > 2 * np.square(begun).mean()).all(), f"{stream} did not grow"
+        assert (getattr(summary.slope, stream) > 0).all()
+
+
+@pytest.mark.parametrize("layer", ["fc4", "classes", "motion/fc4", "motion/classes"])
+def test_layers_after_a_closed_map_find_their_way(layer):
+    network = slim(towers=2)
+    params = closed(network, STREAMS)
+    for name in ("fc4", "motion/fc4"):
+        node = params
+        for part in name.split("/"):
+            node = node[part]
+        node["bias"] = jnp.full_like(node["bias"], -60.0)
+    shown = stjax.view(network, layer)
+    _, summary = stjax.visualize_units(
+        shown, suited(layer), params, jax.random.key(0), units=range(4), chi=(0.0,), ahat=np.ones(4)
+    )
+    assert (summary.activation > summary.activation_start).all()
+    assert all((slope > 0).all() for slope in summary.slope if slope is not None)
+
+
+def test_training_keeps_the_gradient(network, params):
+    """In training a loss is to fall, and a rule that only goes uphill would push the wrong way."""
+    assert network.backward == "gradient"
+    assert stjax.view(network, "classes").network.backward == "uphill"
