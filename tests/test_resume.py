@@ -21,6 +21,7 @@ from numpy.lib import format as npy
 
 from stjax import FAST, PAPER, UsageError, arrays, cli
 from stjax.atlas import folder, results, resume
+from stjax.atlas.meeting import ALONE, Meeting, Place
 from stjax.atlas.plan import Job
 from stjax.atlas.writer import Writer
 from stjax.files import checksum
@@ -299,18 +300,28 @@ def test_a_full_disk_is_one_line_and_costs_nothing_finished(tmp_path, weights, w
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "free"), [(True, True, False), (True, False, False), (False, True, False), (False, False, True)]
+    ("place", "other", "free"),
+    [
+        (ALONE, ALONE, False),
+        (ALONE, Place(0, 2), False),
+        (Place(0, 2), ALONE, False),
+        (Place(1, 2), ALONE, False),
+        (Place(0, 2), Place(1, 2), True),
+        (Place(1, 3), Place(2, 3), True),
+        (Place(0, 2), Place(0, 2), False),
+        (Place(1, 2), Place(0, 2), False),
+    ],
 )
-def test_a_folder_is_filled_by_one_run_at_a_time(tmp_path, first, second, free):
-    """The processes of a distributed run share it; anything else is alone."""
-    with folder.hold(tmp_path, alone=first):
+def test_a_folder_is_filled_by_one_run_at_a_time(tmp_path, place, other, free):
+    """The processes of a distributed run share it, once their first has it; another run does not get it from any."""
+    with folder.hold(tmp_path, Meeting(place)):
         if free:
-            with folder.hold(tmp_path, alone=second):
+            with folder.hold(tmp_path, Meeting(other)):
                 pass
         else:
-            with pytest.raises(UsageError, match="one run at a time"), folder.hold(tmp_path, alone=second):
+            with pytest.raises(UsageError, match="one run at a time"), folder.hold(tmp_path, Meeting(other)):
                 pass
-    with folder.hold(tmp_path, alone=second):
+    with folder.hold(tmp_path, Meeting(other)):
         pass
 
 
