@@ -27,7 +27,7 @@ def _map(network: Network, layer: str, params: Params, clip: Clip) -> jax.Array:
 def batches(model: stjax.Model, view: View) -> Iterator[Clip]:
     """Photographs where the layer sees appearance alone and they are the network's world, else generated clips."""
     if view.streams == ("appearance",) and model.module.input_size == 224:
-        yield from photographs(1, np.random.default_rng(0))
+        yield from (clips for _, clips in photographs(1, np.random.default_rng(0)))
         return
     key = jax.random.key(generated.HELD_OUT)
     for number in range(GENERATED):
