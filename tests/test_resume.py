@@ -128,7 +128,7 @@ def test_more_starts_are_so_many_more_jobs(tmp_path, weights, capsys, monkeypatc
         (("--steps", 2), "steps 3 (now 2);"),
         (("--seed", 1, "--kappa", 0.5), "kappa 0.00660156 (now 0.5), seed 0 (now 1);"),
         (("--recipe", "paper"), r"recipe fast (now paper), constants \w+ (now \w+);"),
-        (("--chunk", 3), "chunk 32 (now 3);"),
+        (("--chunk", 3), "chunk 64 (now 3);"),
     ],
     ids=["steps", "seed and kappa", "recipe", "chunk"],
 )
