@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import io
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ from stjax.ascent.regularizers import KAPPA
 from stjax.atlas import fill, hosts, plan, resume
 from stjax.atlas import run as atlas
 from stjax.convert.store import Model, count
-from stjax.errors import UsageError, choose, nearest
+from stjax.errors import UsageError, choose, nearest, printable
 from stjax.figures.records import bare
 from stjax.networks.geometry import receptive_field, view
 from stjax.types import STREAMS
@@ -90,7 +91,10 @@ def layers(
         raise UsageError(f"one network must be named: got {name} and --model {model}; nearest: stjax layers {name}")
     network = zoo.load(next((given for given in (name, model) if given is not None), zoo.DEFAULT))
     side, statistics = network.module.input_size, network.statistics
-    table = Table(title=f"{network.name}, input {side} x {side}; rho: receptive field, pixels", title_justify="left")
+    table = Table(
+        title=f"{weight_commands.cell(network.name)}, input {side} x {side}; rho: receptive field, pixels",
+        title_justify="left",
+    )
     for heading in ("layer", "units", "rho", "stride", "canvas", "evaluated on", "ahat"):
         words = heading in ("layer", "evaluated on", "ahat")
         table.add_column(heading, justify="left" if words else "right", overflow="fold", no_wrap=heading == "layer")
@@ -163,6 +167,7 @@ def visualize(
     how = recipes.suited(layer) if recipe is None else recipes.named(recipe)
     how = how if steps is None else dataclasses.replace(how, steps=steps)
     rounding = choose("precision", precision, PRECISIONS)
+    plan.check_seed(seed)
     if out == "":
         raise UsageError("the output folder must have a name: got ''; nearest: --out atlas")
     folder = Path("atlas", Path(model).stem, bare(layer)) if out is None else Path(out)
@@ -174,6 +179,7 @@ def visualize(
         settings = {
             "kappa": kappa,
             "seed": seed,
+            "prng": plan.prng(),
             "steps": how.steps,
             "recipe": how.name,
             "model": network.name,
@@ -205,7 +211,7 @@ def visualize(
 
 
 def _wait(text: str) -> None:
-    console.print(text, style="dim", highlight=False, markup=False, soft_wrap=True)
+    console.print(printable(text), style="dim", highlight=False, markup=False, soft_wrap=True)
 
 
 def _task(
@@ -298,20 +304,39 @@ def main() -> None:
     except UsageError as error:
         _refuse(str(error))
     except show.Stopped as stop:
-        console.print(str(stop), style="yellow")
+        console.print(printable(stop), style="yellow", highlight=False, markup=False, soft_wrap=True)
         sys.exit(130)
     except typer.Abort:
         sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; Python would complain once more when it closes it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except OSError as error:
+        # A disk that is full, a folder that may not be read, a name that is too long.
+        named = f"{error.filename}: " if error.filename else ""
+        _refuse(f"{named}{error.strerror or error}")
     except Exception as error:
         # The parser's own errors: an option that does not exist, a number that is none.
         message = getattr(error, "format_message", None)
-        if message is None:
-            raise
-        _refuse(" ".join(message().split()))
+        if message is not None:
+            _refuse(message())
+        _check_devices()
+        raise
     else:
         sys.exit(code if isinstance(code, int) else 0)
 
 
+def _check_devices() -> None:
+    """Says so where JAX has no device, which it may do by an assertion deep within."""
+    try:
+        jax.devices()
+    except Exception as error:
+        reason = str(error).partition("\n")[0] or "it is not installed"
+        _refuse(f"JAX must find a device: JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')} has none here: {reason}")
+
+
 def _refuse(message: str) -> NoReturn:
+    message = printable(" ".join(message.split()))
     console.print(f"error: {message}", style="red", highlight=False, markup=False, soft_wrap=True)
     sys.exit(2)

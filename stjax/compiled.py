@@ -75,11 +75,12 @@ def keep() -> Path | None:
     told: dict[str, Any] = jax.config.values
     if told["jax_compilation_cache_dir"] is not None or not told["jax_enable_compilation_cache"]:
         return None
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    folder = cache / "stjax" / f"compiled-{jax.__version__}-{_processor()}"
     try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+        folder = cache / "stjax" / f"compiled-{jax.__version__}-{_processor()}"
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
+    # It cannot be made, or nobody knows where this user's home is.
+    except (OSError, RuntimeError):
         return None
     jax.config.update("jax_compilation_cache_dir", str(folder))
     return folder

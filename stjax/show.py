@@ -15,12 +15,12 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from stjax import endings, figures
 from stjax.ascent.recipes import Recipe
-from stjax.atlas import fill, folder, hosts, results, resume
+from stjax.atlas import fill, folder, hosts, plan, results, resume
 from stjax.atlas import run as atlas
 from stjax.atlas.fill import Share, Task
 from stjax.atlas.meeting import Meeting, Place
 from stjax.convert.store import Model
-from stjax.errors import UsageError
+from stjax.errors import UsageError, printable
 from stjax.figures.records import bare
 
 
@@ -100,14 +100,14 @@ def _fill(
                 for record in _undrawn(out, task, share, records, place):
                     drawer.add(record)
                 for name, flaw in share.damaged.items():
-                    console.print(f"damaged: {name}: {flaw}; it is found again", style="yellow")
+                    _say(console, f"damaged: {name}: {flaw}; it is found again", style="yellow")
                 if share.jobs:
                     fill.fill(
                         out,
                         task,
                         recipe,
                         network.params,
-                        jax.random.key(request.seed),
+                        plan.seed_key(request.seed),
                         share.jobs,
                         place=place,
                         kappa=request.kappa,
@@ -124,24 +124,30 @@ def _fill(
             _draw_all(out, tasks, network)
         raise Stopped(f"stopped: {tally.finished} of {total} finished and kept in {out}") from None
     except OSError as error:
-        raise UsageError(
-            f"the output folder must take all results: {out}: {error.strerror or error}; {tally.finished} of {total} "
-            "finished and kept; the same command again does the rest"
-        ) from None
+        raise _no_room(out, error, tally, total) from None
     tally.report(console)
     if place.index > 0:
-        Console().print(f"process {place.index}: {tally.finished} results in {out}", highlight=False)
+        _say(Console(), f"process {place.index}: {tally.finished} results in {out}")
         return True
-    _draw_all(out, tasks, network)
-    asked = sum(len(task.asked) for task in tasks)
+    try:
+        _draw_all(out, tasks, network)
+    except OSError as error:
+        raise _no_room(out, error, tally, total) from None
+    asked, lost = sum(len(task.asked) for task in tasks), _lost(out, tasks) - left
+    if lost > 0:
+        raise UsageError(
+            f"a folder must be left alone while a run fills it: {lost} of {asked} results are gone from {out}; the "
+            "same command again does what is missing"
+        )
     earlier = f", {asked - total} of them from before" if place.count == 1 and total < asked else ""
-    Console().print(f"{asked - left} results in {out}{earlier}; open {out / 'index.html'}", highlight=False)
+    _say(Console(), f"{asked - left} results in {out}{earlier}; open {out / 'index.html'}")
     for task in tasks:
         of_layer = [record for record in results.read(out) if record["layer"] == task.view.layer]
         if said := figures.words(figures.spreads(out, of_layer)):
-            Console().print(f"{task.view.layer}: {said}", highlight=False)
+            _say(Console(), f"{task.view.layer}: {said}")
     if left:
-        console.print(
+        _say(
+            console,
             f"missing: {left} results of other processes: one has died, or has written to a folder that only its host "
             "sees; the same command again does what is missing",
             style="yellow",
@@ -170,7 +176,25 @@ class _Tally:
         """One line for each way in which units of a layer ended low."""
         for (layer, word), units in self._low.items():
             listed = ", ".join(map(str, list(units)[:12])) + (", ..." if len(units) > 12 else "")
-            console.print(f"{word}: {layer} unit{'s' if len(units) > 1 else ''} {listed}", style="yellow")
+            _say(console, f"{word}: {layer} unit{'s' if len(units) > 1 else ''} {listed}", style="yellow")
+
+
+def _no_room(out: Path, error: OSError, tally: _Tally, total: int) -> UsageError:
+    return UsageError(
+        f"the output folder must take all results: {out}: {error.strerror or error}; {tally.finished} of {total} "
+        "finished and kept; the same command again does the rest"
+    )
+
+
+def _lost(out: Path, tasks: Sequence[Task]) -> int:
+    """How many of the results asked for are not in the folder, their line or their arrays."""
+    there = [record for record in results.read(out) if (out / record["arrays"]).is_file()]
+    return sum(len(resume.missing(there, task.view.layer, task.asked)) for task in tasks)
+
+
+def _say(to: Console, text: str, style: str | None = None) -> None:
+    """A line as it is: names of folders and layers may look like markup, or steer a terminal."""
+    to.print(printable(text), style=style, highlight=False, markup=False, soft_wrap=True)
 
 
 def _drawers() -> int:
@@ -222,7 +246,7 @@ def _draw_all(out: Path, tasks: Sequence[Task], network: Model) -> None:
 def _progress(console: Console, *, shown: bool) -> Progress:
     """Of this process's own jobs; of several processes the first alone shows any."""
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.fields[units]} units"),
         TextColumn("{task.fields[speed]}"),

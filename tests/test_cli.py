@@ -97,6 +97,40 @@ def test_an_independent_forward_pass_gives_the_number_in_the_line(finished, netw
         assert line["activation_end"] > line["activation_start"]
 
 
+def energy(x: np.ndarray) -> float:
+    """N(x) of equation (2), alpha = 6."""
+    return float(((x**2).sum(-1) ** 3).sum()) / (x.shape[-3] * x.shape[-2])
+
+
+def variation(x: np.ndarray, *axes: int) -> float:
+    """The squared differences of equation (3) along some axes."""
+    return sum(float((np.diff(x, axis=axis) ** 2).sum()) for axis in axes) / (x.shape[-3] * x.shape[-2])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["fast", "vivid", "paper"])
+def test_the_value_follows_from_a_line_and_its_arrays_alone(tmp_path, weights, capsys, monkeypatch, recipe):
+    """Equation (1) in float64, given the stated activation."""
+    words = ("visualize", "conv3_fusion", "-m", weights, "--units", "1,4", "--chi", "7,0", "--steps", 4)
+    assert within(capsys, monkeypatch, *words, "--recipe", recipe, "--out", tmp_path)[0] == 0
+    for line in manifest(tmp_path):
+        with np.load(tmp_path / line["arrays"]) as arrays:
+            clip = {name: array.astype(np.float64) for name, array in arrays.items()}
+        chi, kappa, bound = line["chi"], line["kappa"], line["bound"]
+        penalties = {
+            "norm": 80**-6 * sum(map(energy, clip.values())),
+            "spatial": kappa * sum(variation(x, -3, -2) for x in clip.values()),
+            "temporal": kappa * chi * variation(clip["motion"], -4),
+        }
+        assert penalties == pytest.approx(line["penalties"], rel=1e-5)
+        reward = line["balance"] / (line["rho"] ** 2 * line["ahat"]) * line["activation_end"]
+        size = abs(reward) + sum(penalties.values())
+        assert line["value"] == pytest.approx(reward - sum(penalties.values()), abs=1e-5 * size)
+        for name, x in clip.items():
+            limit = bound[name] if isinstance(bound, dict) else bound
+            assert np.sqrt((x**2).sum(-1)).max() <= limit * (1 + 1e-6)
+
+
 def test_a_bare_layer_is_that_of_both_streams(tmp_path, weights, capsys, monkeypatch):
     out = tmp_path / "atlas"
     words = ("visualize", "conv1_1", "-m", weights, "--units", "0:1", "--chi", "1,0", "--steps", 1, "--out", out)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import stat
+import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
-from stjax import UsageError, cli, files
-from stjax.atlas import folder
+from stjax import UsageError, cli, compiled, files, show
+from stjax.atlas import folder, results
 from stjax.atlas.meeting import Meeting, Place
+from stjax.errors import printable
 
 
 def within(capsys, monkeypatch, *arguments: object) -> tuple[int, str, str]:
@@ -168,3 +172,99 @@ def test_a_foreign_file_that_comes_in_between_is_not_replaced_either(tmp_path):
         files.claim(tmp_path, tmp_path / "sheets/a.png")
     files.discard(tmp_path / "sheets/a.png")
     assert (tmp_path / "sheets/a.png").read_text() == "mine"
+
+
+def test_a_folder_that_goes_during_the_run_is_no_success(tmp_path, weights, capsys, monkeypatch):
+    draw = show._draw_all
+
+    def draw_and_lose(out, *more):
+        draw(out, *more)
+        shutil.rmtree(out)
+
+    monkeypatch.setattr(show, "_draw_all", draw_and_lose)
+    code, stdout, stderr = within(capsys, monkeypatch, *words(weights, tmp_path / "p", units="0:2"))
+    assert (code, stdout) == (2, "")
+    assert "error: a folder must be left alone while a run fills it: 2 of 2 results are gone from" in stderr
+
+
+@pytest.mark.parametrize("errno", [28, 13])
+def test_a_disk_that_is_full_when_sheets_are_drawn_is_one_line(tmp_path, weights, capsys, monkeypatch, errno):
+    def refuse(*_):
+        raise OSError(errno, os.strerror(errno))
+
+    monkeypatch.setattr("stjax.figures.draw_layer", refuse)
+    code, stdout, stderr = within(capsys, monkeypatch, *words(weights, tmp_path))
+    assert (code, stdout) == (2, "")
+    told = stderr.splitlines()[-1]
+    assert told.startswith(f"error: the output folder must take all results: {tmp_path}: {os.strerror(errno)}; 1 of 1")
+
+
+@pytest.mark.parametrize("name", ["[/b]", "[red]x", "a\x1b[2Jb", "a\nb", "\u202eab", "\udcff"])
+def test_names_that_look_like_markup_or_steer_a_terminal_are_shown_as_they_are(
+    tmp_path, weights, capsys, monkeypatch, name
+):
+    code, stdout, _ = within(capsys, monkeypatch, *words(weights, tmp_path / name))
+    assert code == 0
+    assert stdout == f"1 results in {printable(tmp_path / name)}; open {printable(tmp_path / name)}/index.html\n"
+    assert (tmp_path / name / "index.html").is_file()
+
+
+LONG = 300 * "x"
+TROUBLE = {
+    "a long folder": ({"out": LONG}, "File name too long"),
+    "a long model": ({"model": LONG}, "x"),
+    "a long file of weights": ({"model": f"{LONG}.safetensors"}, "x"),
+    "a long layer": ({"layer": LONG}, "a layer must be one of the network's"),
+    "a layer that steers": ({"layer": "\x1b[2Jx"}, r"\x1b[2Jx"),
+    "a seed of 67 bits": ({"seed": 10**20}, "the seed must be in 0..2^64-1, the bits of a key: got 1000"),
+    "a seed of 65 bits": ({"seed": 1 << 64}, "nearest: 18446744073709551615"),
+    "a seed below 0": ({"seed": -1}, "nearest: 0"),
+}
+
+
+@pytest.mark.parametrize(("changes", "message"), TROUBLE.values(), ids=TROUBLE.keys())
+def test_trouble_is_one_line_and_leaves_nothing(tmp_path, weights, capsys, monkeypatch, changes, message):
+    monkeypatch.chdir(tmp_path)
+    code, stdout, stderr = within(capsys, monkeypatch, *words(weights, **{"out": tmp_path / "p"} | changes))
+    assert (code, stdout, stderr.count("\n")) == (2, "", 1), stderr
+    assert message in stderr
+    assert stderr[:-1].isprintable()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_platform_that_is_not_there_is_one_line(tmp_path, weights):
+    done = subprocess.run(
+        [sys.executable, "-m", "stjax", *map(str, words(weights, tmp_path / "p"))],
+        env=os.environ | {"JAX_PLATFORMS": "cuda"}, capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+    assert done.stderr.startswith("error: JAX must find a device: JAX_PLATFORMS=cuda has none here: ")
+
+
+def test_a_user_without_a_home_keeps_no_programs(monkeypatch):
+    def nowhere(self):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", nowhere)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setitem(jax.config.values, "jax_enable_compilation_cache", True)
+    assert compiled.keep() is None
+
+
+@pytest.mark.slow
+def test_two_runs_at_once_do_not_mix(tmp_path, weights):
+    """Started together, with two seeds: one has the folder, the other says so; never both in one layer."""
+    out = tmp_path / "p"
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-m", "stjax", *map(str, words(weights, out, units="all", seed=seed))],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for seed in (1, 2)
+    ]  # fmt: skip
+    said = [one.communicate(timeout=200)[1] for one in running]
+    assert sorted(one.returncode for one in running) == [0, 2], said
+    refused = said[[one.returncode for one in running].index(2)]
+    assert "one run at a time" in refused or "with one set of settings" in refused
+    assert len({record["seed"] for record in results.read(out)}) == 1
+    assert len(results.read(out)) == 8

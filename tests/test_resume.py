@@ -15,12 +15,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from numpy.lib import format as npy
 
 from stjax import FAST, PAPER, UsageError, arrays, cli
-from stjax.atlas import folder, results, resume
+from stjax.atlas import folder, plan, results, resume
 from stjax.atlas.meeting import ALONE, Meeting, Place
 from stjax.atlas.plan import Job
 from stjax.atlas.writer import Writer
@@ -161,8 +162,26 @@ def test_the_work_is_what_a_result_depends_on():
         resume.stamp(settings, "fc6", PAPER, ahat),
         resume.stamp(settings, "fc6", dataclasses.replace(FAST, bound=100.0), ahat),
         resume.stamp(settings, "fc6", FAST, 2 * ahat),
+        resume.stamp(settings | {"prng": "rbg"}, "fc6", FAST, ahat),
+        resume.stamp(settings | {"seed": 1 << 32}, "fc6", FAST, ahat),
     ]
-    assert len({work, *(other["work"] for other in others)}) == 8
+    assert len({work, *(other["work"] for other in others)}) == 1 + len(others)
+
+
+def test_every_seed_has_a_key_of_its_own():
+    seeds = [0, 1, 7, 2**31, 2**32 - 1, 2**32, 2**32 + 7, 2**63, 2**64 - 1]
+    for kind in ("threefry2x32", "rbg"):
+        with jax.default_prng_impl(kind):
+            keys = [plan.seed_key(seed) for seed in seeds]
+            assert len({tuple(jax.random.key_data(key).tolist()) for key in keys}) == len(seeds)
+            assert {str(jax.random.key_impl(key)) for key in keys} == {kind} == {plan.prng()}
+            for seed, key in zip(seeds[:5], keys, strict=False):
+                assert key == jax.random.key(seed)
+    for seed in (-1, 2**64, 10**20):
+        with pytest.raises(UsageError, match="the seed must be in"):
+            plan.seed_key(seed)
+    with jax.threefry_partitionable(False):
+        assert plan.prng() == "threefry2x32, not partitionable"
 
 
 def test_layers_of_other_settings_may_share_a_folder(tmp_path):

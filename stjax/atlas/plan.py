@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from stjax.ascent.recipes import Recipe
 from stjax.errors import UsageError
@@ -65,6 +66,40 @@ def jobs(view: View, units: Iterable[int], chi: Iterable[float], starts: int = 1
     if not asked:
         raise UsageError("at least one unit and one chi must be asked for: got none")
     return asked
+
+
+def check_seed(seed: int) -> None:
+    """Refuses a seed that a key has no room for, so that no two seeds are one.
+
+    Raises:
+      UsageError: its text says which are allowed.
+    """
+    if not 0 <= seed < 1 << 64:
+        near = 0 if seed < 0 else (1 << 64) - 1
+        raise UsageError(f"the seed must be in 0..2^64-1, the bits of a key: got {seed}; nearest: {near}")
+
+
+def seed_key(seed: int) -> jax.Array:
+    """`jax.random.key(seed)`, of which JAX itself may see the lower 32 bits alone: here all 64 count.
+
+    >>> bool(seed_key(7) == jax.random.key(7)), bool(seed_key(2**32 + 7) == jax.random.key(7))
+    (True, False)
+    """
+    check_seed(seed)
+    small = jax.random.key(0)
+    words = jax.random.key_data(small).shape[0]
+    halves = np.asarray([seed >> 32, seed & 0xFFFFFFFF] * (words // 2), np.uint32)
+    return jax.random.wrap_key_data(halves, impl=jax.random.key_impl(small))
+
+
+def prng() -> str:
+    """What turns a seed into numbers here: JAX's generator, and how it is asked.
+
+    >>> prng()
+    'threefry2x32'
+    """
+    plain = "" if jax.config.jax_threefry_partitionable else ", not partitionable"
+    return f"{jax.random.key_impl(jax.random.key(0))}{plain}"
 
 
 def unit_key(key: jax.Array, layer: str, unit: jax.Array | int, start: jax.Array | int = 0) -> jax.Array:

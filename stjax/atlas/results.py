@@ -61,6 +61,9 @@ FIELDS = {
     "steps": "a whole number",
     "kappa": "a number",
     "ahat": "a number",
+    "rho": "a whole number",
+    "balance": "a number",
+    "prng": "a text",
     "activation_start": "a number",
     "activation_end": "a number",
     "value": "a number",
@@ -103,6 +106,8 @@ def record(
 ) -> dict[str, Any]:
     """The manifest line of a job; `settings` are those shared by the run.
 
+    `value` is equation (1) of the stored arrays x: balance / (rho^2 ahat) activation_end - sum of `penalties`, which
+    are 80^-6 N(x), kappa D_s(x) and kappa chi D_t(x), see `stjax.ascent.regularizers`; no pixel is longer than `bound`.
     `window` and `padding` say how its activation was measured: a forward pass over the stored arrays with
     convolutions of that padding, at the centre of the layer's map (1x1 where padding is VALID). `ending` is a word
     of `stjax.endings`; `floored` says whether ahat is the floor of a unit that hardly fires.
@@ -117,6 +122,7 @@ def record(
         "chi": chi,
         "start": start,
         **settings,
+        "rho": view.rho,
         "window": view.window,
         "padding": getattr(view.network, "padding", None),
         "activation_start": float(summary.activation_start),

@@ -21,8 +21,9 @@ from stjax import arrays
 from stjax.ascent.recipes import Recipe
 from stjax.atlas.plan import Job
 from stjax.errors import UsageError
+from stjax.types import Clip
 
-DECIDING = ("weights", "statistics", "recipe", "constants", "steps", "kappa", "seed", "precision", "chunk")
+DECIDING = ("weights", "statistics", "recipe", "constants", "steps", "kappa", "seed", "prng", "precision", "chunk")
 """The settings that tell one work from another; with them, of `versions`, those below."""
 VERSIONS = ("stjax", "jax")
 
@@ -42,6 +43,8 @@ def stamp(
     full = {
         **settings,
         "chunk": chunk,
+        "balance": recipe.balance,
+        "bound": recipe.bound._asdict() if isinstance(recipe.bound, Clip) else recipe.bound,
         "constants": digest(repr(dataclasses.replace(recipe, name="", steps=1))),
         "statistics": digest(np.asarray(ahat, np.float32).tobytes().hex()),
     }
