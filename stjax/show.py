@@ -100,7 +100,7 @@ def _fill(request: Request, shares: Sequence[Share], records: Sequence[Mapping[s
                 for record in _undrawn(out, task, share, records, place):
                     drawer.add(record)
                 for name, flaw in share.damaged.items():
-                    console.print(f"damaged: {name}: {flaw}; it is found again", style="yellow")
+                    console.print(f"damaged: {name}: {flaw}; it is found again", style="yellow", markup=False)
                 if share.jobs:
                     fill.fill(
                         out,
@@ -130,12 +130,15 @@ def _fill(request: Request, shares: Sequence[Share], records: Sequence[Mapping[s
         ) from None
     tally.report(console)
     if place.index > 0:
-        Console().print(f"process {place.index}: {tally.finished} results in {out}", highlight=False)
+        Console().print(
+            f"process {place.index}: {tally.finished} results in {out}", highlight=False, markup=False, soft_wrap=True
+        )
         return True
     _draw_all(out, tasks, network)
     asked = sum(len(task.asked) for task in tasks)
     earlier = f", {asked - total} of them from before" if place.count == 1 and total < asked else ""
-    Console().print(f"{asked - left} results in {out}{earlier}; open {out / 'index.html'}", highlight=False)
+    told = f"{asked - left} results in {out}{earlier}; open {out / 'index.html'}"
+    Console().print(told, highlight=False, markup=False, soft_wrap=True)
     for task in tasks:
         of_layer = [record for record in results.read(out) if record["layer"] == task.view.layer]
         if said := figures.words(figures.spreads(out, of_layer)):
