@@ -89,7 +89,7 @@ def seed_key(seed: int) -> jax.Array:
     small = jax.random.key(0)
     words = jax.random.key_data(small).shape[0]
     halves = np.asarray([seed >> 32, seed & 0xFFFFFFFF] * (words // 2), np.uint32)
-    return jax.random.wrap_key_data(halves, impl=jax.random.key_impl(small))
+    return jax.random.wrap_key_data(jnp.asarray(halves), impl=jax.random.key_impl(small))
 
 
 def prng() -> str:
@@ -98,7 +98,8 @@ def prng() -> str:
     >>> prng()
     'threefry2x32'
     """
-    plain = "" if jax.config.jax_threefry_partitionable else ", not partitionable"
+    told: dict[str, Any] = jax.config.values
+    plain = "" if told["jax_threefry_partitionable"] else ", not partitionable"
     return f"{jax.random.key_impl(jax.random.key(0))}{plain}"
 
 
