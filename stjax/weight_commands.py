@@ -149,7 +149,8 @@ def download(
         for release in RELEASES.values():
             table.add_row(release.name, release.about, release.licence, release.checked)
         Console().print(table)
-        say("contents: no checksum is published; over plain http that is said, and --insecure asked for")
+        told = "contents: no checksum is published; over plain http that is said, and --insecure asked for"
+        Console().print(told, highlight=False)
         return
     release = named(name)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
