@@ -65,7 +65,7 @@ SPEEDS = (1, 2, 3, 5)
 PACES = (1.0, 2.0, 4.0)
 """What the flow of generated clips is multiplied by: theirs is 4 pixels per frame at most, real motion goes to 20."""
 
-ROUGH = 0.05
+ROUGH = 0.03
 """Growth when other content is added, from which on a layer's ahat is called rough."""
 
 
@@ -225,9 +225,8 @@ def main() -> None:
     doubling = {layer: float(np.mean([g[layer] for g in grown])) for layer in module.layers}
     ahat = divisors(measured)
     lifted = {layer: {c: float(measured[layer][c]) for c in units} for layer, units in floored(measured, ahat).items()}
-    rough = {
-        layer: f"grows by {g:.0%} when as many other clips are added" for layer, g in doubling.items() if g > ROUGH
-    }
+    clips = f"over {len(CLIPS) + len(args.clips)} clips and generated motion"
+    rough = {layer: f"{clips}; as many others add {g:.0%}" for layer, g in doubling.items() if g > ROUGH}
     metadata = {
         "provenance": provenance(args, weights, len(chosen)),
         "rough": json.dumps(rough),
