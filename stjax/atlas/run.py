@@ -296,7 +296,7 @@ def visualize_units(
       A Clip with axes (units, chi, ...), and a Summary with axes (units, chi), in the order asked: a unit or chi
       that is given twice is found once, and stands in both places. The axis of chi has length 1 for a layer
       that sees no motion. With `starts` a third axis counts them: (units, chi, starts, ...). Arrays are NumPy,
-      float32; `dead` is bool.
+      float32.
     Raises:
       UsageError: a unit, chi, starts, ahat, kappa or chunk outside its range, a chunk that does not fit the
         device's memory, or a call from within jit, vmap or grad.
