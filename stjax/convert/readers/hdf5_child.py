@@ -2,9 +2,9 @@
 
     python hdf5_child.py FILE FOLDER LIMITS
 
-LIMITS is JSON, from `hdf5.limits`. Groups become dicts, text becomes strings, MATLAB's cells and fields of struct
-arrays lists, floating-point data sets {"#array": [type, shape, begin]}; attributes of a group, if they are text, stand
-under "#attributes". Writes tree.json, and arrays.bin, which holds every array in its native order from its `begin` on.
+LIMITS is JSON, from `hdf5.limits`. Groups become dicts, text strings, cells and fields of MATLAB's struct arrays
+lists, floating-point data sets {"#array": [type, shape, begin]}; attributes of a group, if they are text, stand under
+"#attributes". Writes tree.json, and arrays.bin, which holds every array in its native order from its `begin` on.
 """
 
 from __future__ import annotations
