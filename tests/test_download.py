@@ -19,7 +19,7 @@ from serving import Server, serving
 from writers import WIDTHS, tower, write
 
 from stjax import UsageError
-from stjax.convert import download
+from stjax.convert import answers, download
 from stjax.convert.download import cache
 from stjax.convert.releases import RELEASES, Held, Release, named
 
@@ -252,7 +252,7 @@ def test_a_reply_cannot_write_to_the_terminal(tmp_path, server):
 
 @pytest.mark.parametrize("sized", [True, False])
 def test_sizes_are_capped(tmp_path, server, monkeypatch, sized):
-    monkeypatch.setattr(download, "LARGEST", 1_000_000)
+    monkeypatch.setattr(answers, "LARGEST", 1_000_000)
     server.sized = sized
     with pytest.raises(UsageError, match="1,000,000"):
         fetch(release(server, RIGHT), tmp_path)
@@ -276,14 +276,14 @@ def test_a_part_that_begins_elsewhere_is_refused(tmp_path, server):
 
 def test_https_is_never_left(monkeypatch):
     """No certificate is at hand for a server of our own: the answer is made up."""
-    answers = iter(["https://example.org/b", "http://example.org/c"])
+    places = iter(["https://example.org/b", "http://example.org/c"])
 
     def answer(self, request, timeout):
-        raise urllib.error.HTTPError(request.full_url, 302, "", {"Location": next(answers)}, None)
+        raise urllib.error.HTTPError(request.full_url, 302, "", {"Location": next(places)}, None)
 
     monkeypatch.setattr(urllib.request.OpenerDirector, "open", answer)
-    with pytest.raises(download._Wrong, match=r"sends on to http://example\.org/c, which is not https"):
-        download._open(urllib.request.Request("http://example.org/a"), 1.0)
+    with pytest.raises(answers.Wrong, match=r"sends on to http://example\.org/c, which is not https"):
+        answers.ask(urllib.request.Request("http://example.org/a"), 1.0)
 
 
 @pytest.mark.parametrize("where", ["file", "file/below"])
@@ -292,6 +292,13 @@ def test_a_folder_that_takes_nothing(tmp_path, server, where):
     with pytest.raises(UsageError, match=r"the folder must take downloads: .*; nearest: another --folder"):
         fetch(release(server, RIGHT), tmp_path / where)
     assert (tmp_path / "file").read_bytes() == b"mine"
+
+
+def test_a_pipe_in_place_of_a_tag_is_not_waited_for(tmp_path, server):
+    (tmp_path / "weights.mat.stjax-part").write_bytes(DATA[:1000])
+    os.mkfifo(tmp_path / "weights.mat.stjax-part.tag")
+    assert fetch(release(server, RIGHT), tmp_path).read_bytes() == DATA
+    assert server.asked == [None]
 
 
 def test_two_at_once(tmp_path, server):

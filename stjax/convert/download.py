@@ -14,10 +14,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
-from urllib.parse import urljoin, urlsplit
 
-from stjax.convert import published
-from stjax.convert.readers.container import NOT_WEIGHTS
+from stjax.convert import answers, published
+from stjax.convert.answers import Broken, Wrong
 from stjax.convert.releases import Release
 from stjax.convert.tables import HEAD
 from stjax.errors import UsageError
@@ -31,18 +30,12 @@ except ImportError:  # Windows
 PIECE = 1 << 18
 PATIENCE = 20.0
 """Seconds without a byte before a server counts as silent."""
-TRIES, REDIRECTS = 4, 5
-LARGEST = 1 << 30
-"""Bytes of a file: a VGG-16 of 1,000 classes in float32 takes 553 MB."""
+TRIES = 4
 PART = ".stjax-part"
 """Behind a file's name while it is on its way: nobody else's, so that it may be written to and removed."""
 
 Progress = Callable[[int, int | None], None]
 """Called with the bytes there are and the bytes there will be, None if the server does not say."""
-
-
-class _Wrong(Exception):
-    """What comes is not the file, and is not kept. Its text is the reason."""
 
 
 class _Part(NamedTuple):
@@ -123,11 +116,11 @@ def fetch(
         )
     try:
         with _part(folder / f"{release.file}{PART}") as part:
-            _transfer(release, folder, part, progress, patience)
+            _transfer(release, part, progress, patience)
             if flaw := _flaw(release, part.path):
-                raise _Wrong(flaw)
+                raise Wrong(flaw)
             _settle(part, target)
-    except _Wrong as wrong:
+    except Wrong as wrong:
         raise UsageError(f"{release.name} must be what was published: {release.address}: {wrong}; not kept") from None
     except OSError as error:
         raise UsageError(
@@ -138,7 +131,7 @@ def fetch(
 
 @contextmanager
 def _part(path: Path) -> Iterator[_Part]:
-    """The beginning of a file, made if it is not there; removed when the block ends by `_Wrong`."""
+    """The beginning of a file, made if it is not there; removed when the block ends by `Wrong`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # No link is followed, and nothing waited for: opening a pipe waits for its other end.
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
@@ -154,7 +147,7 @@ def _part(path: Path) -> Iterator[_Part]:
         part = _Part(path, file)
         try:
             yield part
-        except _Wrong:
+        except Wrong:
             part.remove()
             raise
         finally:
@@ -176,7 +169,7 @@ def _settle(part: _Part, target: Path) -> None:
     part.remove()
 
 
-def _transfer(release: Release, folder: Path, part: _Part, progress: Progress, patience: float) -> None:
+def _transfer(release: Release, part: _Part, progress: Progress, patience: float) -> None:
     """Until all has come."""
     for attempt in range(TRIES):
         before = part.size
@@ -185,59 +178,14 @@ def _transfer(release: Release, folder: Path, part: _Part, progress: Progress, p
                 return
         except urllib.error.HTTPError as error:
             if error.code != 416:
-                raise _silent(
-                    release, f"the server answers {error.code} {' '.join(str(error.reason).split())}"
-                ) from None
+                raise _silent(release, f"the server answers {error.code} {answers.reason(error)}") from None
             # The part is no beginning of what is there now.
             part.begin_at(0)
-        except (_Network, http.client.HTTPException, ValueError) as error:
+        except (Broken, http.client.HTTPException, ValueError) as error:
             # A try that brought bytes over is progress, one that did not is the last.
             if part.size == before and (attempt or not before):
-                raise _silent(release, _reason(error)) from None
+                raise _silent(release, answers.reason(error)) from None
     raise _silent(release, f"the connection broke {TRIES} times, {part.size:,} bytes are kept")
-
-
-class _Network(Exception):
-    """An OSError of the connection, told from one of the folder."""
-
-
-@contextmanager
-def _connection() -> Iterator[None]:
-    try:
-        yield
-    except urllib.error.HTTPError:
-        raise
-    except OSError as error:
-        raise _Network(_reason(error)) from None
-
-
-def _open(request: urllib.request.Request, patience: float) -> Any:
-    """An answer over HTTP, sent on to https, or from http to http: not to files, nor to where anybody may listen.
-
-    urllib's own opens files and FTP too, and reads whatever a server sends beside the address that it sends on to.
-    """
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
-        urllib.request.HTTPDefaultErrorHandler(),
-        urllib.request.HTTPErrorProcessor(),
-    ):
-        opener.add_handler(handler)
-    for _ in range(REDIRECTS):
-        try:
-            return opener.open(request, timeout=patience)
-        except urllib.error.HTTPError as error:
-            error.close()
-            where = error.headers.get("Location")
-            if error.code not in (301, 302, 303, 307, 308) or not where:
-                raise
-        address = urljoin(request.full_url, where)
-        if urlsplit(address).scheme not in ("https", urlsplit(request.full_url).scheme):
-            raise _Wrong(f"the server sends on to {address[:200]}, which is not https")
-        request = urllib.request.Request(address, headers=dict(request.header_items()))
-    raise _Wrong("the server sends on and on")
 
 
 def _continue(release: Release, part: _Part, progress: Progress, patience: float) -> bool:
@@ -248,10 +196,10 @@ def _continue(release: Release, part: _Part, progress: Progress, patience: float
         # Only if the file is still the one that the part is of; else it is sent anew.
         request.add_header("Range", f"bytes={begin}-")
         request.add_header("If-Range", mark)
-    with _connection():
-        answer = _open(request, patience)
+    with answers.connection():
+        answer = answers.ask(request, patience)
     with answer:
-        begin, total = _expected(answer, begin)
+        begin, total = answers.expected(answer, begin)
         room = shutil.disk_usage(part.path.parent).free
         if total is not None and total - begin > room:
             raise OSError(f"{total - begin:,} bytes are to come, {room:,} are free")
@@ -259,49 +207,18 @@ def _continue(release: Release, part: _Part, progress: Progress, patience: float
         _keep_tag(part, answer)
         progress(begin, total)
         while True:
-            with _connection():
+            with answers.connection():
                 piece = answer.read(PIECE)
             if not piece:
                 break
             if not begin:
-                _refuse_other(piece)
+                answers.refuse_other(piece)
             begin += len(piece)
-            if begin > LARGEST:
-                raise _Wrong(f"more than {LARGEST:,} bytes came: none of these files is as large")
+            if begin > answers.LARGEST:
+                raise Wrong(f"more than {answers.LARGEST:,} bytes came: none of these files is as large")
             part.file.write(piece)
             progress(begin, total)
     return total is None or begin == total
-
-
-def _expected(answer: Any, held: int) -> tuple[int, int | None]:
-    """Where the bytes of an answer begin in the file, and how many that is to have; None if the server does not say."""
-    if answer.status not in (200, 206):
-        raise _Wrong(f"the server answers {answer.status}, with something else than a file")
-    if (kind := answer.headers.get_content_type()) == "text/html":
-        raise _Wrong(f"the server sends {kind}: a web page")
-    if (coding := answer.headers.get("Content-Encoding", "identity").strip().lower()) != "identity":
-        raise _Wrong(f"the server sends it packed ({coding[:40]})")
-    begin = 0
-    if answer.status == 206:
-        place = re.match(r"bytes ([0-9]{1,18})-", answer.headers.get("Content-Range", ""))
-        begin = int(place[1]) if place else -1
-        if begin != held:
-            raise _Wrong(f"the server sends another part than asked for: {answer.headers.get('Content-Range')}")
-    lengths = set(answer.headers.get_all("Content-Length") or ())
-    if not lengths:
-        return begin, None
-    said = lengths.pop()
-    if lengths or not re.fullmatch(r"\s*[0-9]{1,18}\s*", said, re.ASCII):
-        raise _Wrong(f"the server gives no sensible length: {said[:40]}")
-    if begin + int(said) > LARGEST:
-        raise _Wrong(f"{begin + int(said):,} bytes are announced, none of these files has more than {LARGEST:,}")
-    return begin, begin + int(said)
-
-
-def _refuse_other(head: bytes) -> None:
-    for sign, what in NOT_WEIGHTS.items():
-        if head.lstrip().startswith(sign):
-            raise _Wrong(f"the server sends {what.partition(':')[0]}")
 
 
 _TAG = re.compile(r'"[!#-~]{1,200}"|[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9:]{8} GMT')
@@ -309,9 +226,13 @@ _TAG = re.compile(r'"[!#-~]{1,200}"|[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{
 
 
 def _known_tag(part: _Part) -> str:
+    """What the server called the version that the part is of; "" if that is not known."""
     with contextlib.suppress(OSError, UnicodeDecodeError):
-        text = part.tag.read_bytes()[:300].decode("ascii")
-        return text if _TAG.fullmatch(text) else ""
+        # A pipe of that name would be waited for.
+        if part.tag.is_file():
+            with open(part.tag, "rb") as file:
+                text = file.read(300).decode("ascii")
+            return text if _TAG.fullmatch(text) else ""
     return ""
 
 
@@ -351,10 +272,6 @@ def _difference(release: Release, path: Path) -> str:
     }
     wrong = [f"{what} must be {must}: got {got}" for what, (must, got) in compared.items() if must != got]
     return "; ".join(wrong)
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(getattr(error, "reason", error)).split())[:300] or type(error).__name__
 
 
 def _silent(release: Release, reason: str) -> UsageError:
