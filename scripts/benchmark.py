@@ -74,7 +74,7 @@ class Ours:
         self.view = stjax.view(network.module.clone(dtype=dtype), layer)
         self.recipe = recipe.aim(layer, self.view.stride)
         self.params = network.params
-        self.chunk = chunk or plan.chunk_limit(self.view, self.recipe, network.params)
+        self.chunk = chunk or plan.chunk(self.view, self.recipe, network.params)
         ahat = np.asarray(network.statistics.ahat[layer])
         jobs = [plan.Job(u % len(ahat), 1.0) for u in range(self.chunk)]
         self.units = jnp.asarray([job.unit for job in jobs])

@@ -30,7 +30,7 @@ from rich.progress import Progress
 import stjax
 from stjax import figures
 from stjax.ascent import recipes
-from stjax.atlas import results
+from stjax.atlas import folder, results
 from stjax.atlas.plan import Job, num_units
 from stjax.atlas.run import Found
 from stjax.errors import UsageError
@@ -274,7 +274,7 @@ def main() -> None:
     for name, network in networks.items():
         if network.class_names != generated.CLASSES:
             raise UsageError(f"truth is known of the generated classes alone: {name} has others")
-    results.prepare(options.out)
+    folder.prepare(options.out)
     first, classes = next(iter(networks.values())), range(len(generated.CLASSES))
     layers = [layer for layer in options.layers.split(",") if layer and layer != "classes"]
 

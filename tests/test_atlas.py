@@ -10,29 +10,38 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stjax import FAST, PAPER, Clip, UsageError, view, visualize_units
+from stjax import FAST, PAPER, Clip, TwoStream, UsageError, view, visualize_units
 from stjax.atlas import plan
+from stjax.atlas import run as atlas
 from stjax.atlas.plan import Job
 from stjax.atlas.run import Progress
+from stjax.convert.store import parameter_shapes
+from stjax.convert.tree import unflatten
 
 KEY = jax.random.key(3)
 RECORDED_KEY = (975041323, 3557026692)
 STEPS = 4
 QUICK = dataclasses.replace(PAPER, steps=STEPS)
-# Chunks of another size are summed in another order: 1e-6 of a gradient a step. Four steps, in which the update
-# divides by the gradient's own size, multiply that by about ten; the canvas spans some 50 grey levels.
+# Another program, a loop with plain convolutions, sums in another order: 1e-6 of a gradient a step. Four steps, in
+# which the update divides by the gradient's own size, multiply that by about ten; the canvas spans some 50 grey levels.
 GREY_LEVELS = 2e-3
 RTOL = 1e-4
+CHUNK = 4
 
 
 def run(shown, params, ahat, recipe=QUICK, key=KEY, **asked):
     # One device: tests/test_sharding.py spreads the same work over all.
-    asked = {"devices": jax.devices()[:1]} | asked
+    asked = {"devices": jax.devices()[:1], "chunk": CHUNK} | asked
     return visualize_units(shown, recipe, params, key, ahat=ahat[shown.layer], **asked)
 
 
 def same(actual, expected):
-    """Two results of the same jobs."""
+    """Two results of the same jobs, to the last bit."""
+    jax.tree.map(np.testing.assert_array_equal, actual, expected)
+
+
+def alike(actual, expected):
+    """Two results of the same jobs, by two programs."""
     for a, e in zip(jax.tree.leaves(actual[0]), jax.tree.leaves(expected[0]), strict=True):
         np.testing.assert_allclose(a, e, atol=GREY_LEVELS)
     for a, e in zip(jax.tree.leaves(actual[1]), jax.tree.leaves(expected[1]), strict=True):
@@ -50,17 +59,18 @@ def fused(network):
 
 @pytest.fixture(scope="module")
 def reference(fused, params, ahat):
-    return run(fused, params, ahat, units=range(5), chi=(10, 1, 0), chunk=15)
+    return run(fused, params, ahat, units=range(5), chi=(10, 1, 0))
 
 
 @pytest.mark.parametrize(
     ("asked", "rows", "columns"),
     [
         ({"units": [3], "chi": (1,)}, [3], [1]),
-        ({"units": [4, 0, 2], "chi": (0, 10), "chunk": 6}, [4, 0, 2], [2, 0]),
-        ({"units": [2, 3], "chi": (10, 1, 0), "chunk": 4}, [2, 3], [0, 1, 2]),
+        ({"units": [4, 0, 2], "chi": (0, 10)}, [4, 0, 2], [2, 0]),
+        ({"units": [2, 3], "chi": (10, 1, 0), "devices": jax.devices()[:2]}, [2, 3], [0, 1, 2]),
+        ({"units": [3, 3, 0], "chi": (1, 10, 1)}, [3, 3, 0], [1, 0, 1]),
     ],
-    ids=["alone", "another order, a part of chi", "padded chunks"],
+    ids=["alone", "another order, a part of chi", "two devices, padded", "asked for twice: in both places"],
 )
 def test_a_result_is_its_unit_s_own(fused, params, ahat, reference, asked, rows, columns):
     same(run(fused, params, ahat, **asked), pick(reference, rows, columns))
@@ -70,7 +80,7 @@ def test_a_mate_that_explodes_hurts_nobody(fused, params, ahat, reference):
     """Nothing is shared: not a norm, not a draw, not even where a neighbour's strength overflows."""
     tiny = ahat[fused.layer].copy()
     tiny[1] = 1e-37
-    found = run(fused, params, {fused.layer: tiny}, units=range(5), chi=(10, 1, 0), chunk=15)
+    found = run(fused, params, {fused.layer: tiny}, units=range(5), chi=(10, 1, 0))
     assert not np.isfinite(found[1].value[1]).any()
     same(pick(found, [0, 2, 3, 4], [0, 1, 2]), pick(reference, [0, 2, 3, 4], [0, 1, 2]))
 
@@ -80,6 +90,10 @@ def test_seed_and_layer_and_unit_make_the_start():
         (seed, layer, unit): tuple(jax.random.key_data(plan.unit_key(jax.random.key(seed), layer, unit)).tolist())
         for seed in (0, 1) for layer in ("fc4", "classes") for unit in (0, 1)
     }  # fmt: skip
+    keys |= {
+        ("start", start): tuple(jax.random.key_data(plan.unit_key(jax.random.key(0), "fc4", 0, start)).tolist())
+        for start in (1, 2)
+    }
     assert len(set(keys.values())) == len(keys)
     # Frozen: another key for the same (seed, layer, unit) would make every stored result irreproducible.
     assert keys[0, "fc4", 0] == RECORDED_KEY
@@ -109,8 +123,9 @@ def test_units_chi_kappa_and_ahat_cost_no_second_compilation(fused, params, ahat
         run(counted, params, {fused.layer: 2 * ahat[fused.layer]}, key=jax.random.key(9), **sweep)
     again = jax.tree.map(lambda a: a * 1.01, params)
     run(dataclasses.replace(fused, network=Counting(fused.network, log)), again, ahat, units=[0, 1], chi=(1,), chunk=2)
-    # Once for the step's gradient, once for the measurement; the planner's own look, without a chunk, aside.
-    assert (traces, len(log)) == (2, 2)
+    # Once for the step's gradient, once for the measurement. And once in each of the four calls the layer's number of
+    # units is looked up, which compiles nothing.
+    assert (traces - 1, len(log) - 4) == (2, 2)
 
 
 def test_a_layer_that_sees_no_motion_runs_once(network, params, ahat):
@@ -165,29 +180,40 @@ def test_what_is_told_is_of_the_stored_array(network, params, ahat, reference, l
 
 
 @pytest.mark.parametrize(
-    ("jobs", "limit", "size", "lengths"),
+    ("layer", "on_cpu", "elsewhere"),
     [
-        (1, 8, 1, [1]),
-        (8, 8, 8, [8]),
-        (9, 8, 5, [5, 4]),
-        (9, 4, 3, [3, 3, 3]),
-        (7, 1, 1, [1] * 7),
-        (100, 32, 25, [25] * 4),
-        (5, 3, 3, [3, 2]),
-        (90, 12, 10, [10] * 9),
-        (80, 12, 10, [10] * 8),
-        (97, 10, 7, [7] * 13 + [6]),
+        ("appearance/conv1_1", 32, 32),
+        ("motion/conv3_1", 16, 32),
+        ("appearance/conv3_3", 8, 32),
+        ("motion/conv4_3", 8, 32),
+        ("appearance/conv5_3", 4, 8),
+        ("motion/conv5_3", 4, 8),
+        ("conv5_fusion", 2, 4),
+        ("classes", 1, 4),
     ],
 )
-def test_chunks_pad_least(jobs, limit, size, lengths):
-    asked = [Job(unit, 1.0) for unit in range(jobs)]
-    got, parts = plan.chunks(asked, limit)
-    assert (got, [len(part) for part in parts]) == (size, lengths)
-    assert [job for part in parts for job in part] == asked
-    assert got <= limit
-    # As few places stay empty as with the fewest equal chunks, or fewer.
-    fewest = -(-jobs // limit)
-    assert got * len(parts) <= fewest * -(-jobs // fewest)
+def test_a_chunk_is_the_layer_s_own(layer, on_cpu, elsewhere, monkeypatch):
+    """Frozen: another chunk would make every stored result of that layer irreproducible."""
+    network = TwoStream(num_classes=10)
+    shapes = unflatten({n: jax.ShapeDtypeStruct(s, jnp.float32) for n, s in parameter_shapes(network).items()})
+    shown, recipe = view(network, layer), dataclasses.replace(FAST, steps=1)
+    assert atlas.chunk_of(shown, recipe, shapes) == on_cpu
+    assert atlas.chunk_of(shown, recipe, shapes, chunk=5) == 5
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert atlas.chunk_of(shown, recipe, shapes) == elsewhere
+
+
+def test_starts_are_one_more_axis_and_the_first_is_the_seed_s_own(fused, params, ahat, reference):
+    found = run(fused, params, ahat, units=[3, 1], chi=(1, 0), starts=3)
+    clips, summary = found
+    assert clips.motion.shape == (2, 2, 3, 1, 3, fused.window, fused.window, 2)
+    assert {leaf.shape for leaf in jax.tree.leaves(summary)} == {(2, 2, 3)}
+    same(jax.tree.map(lambda a: a[:, :, 0], found), pick(reference, [3, 1], [1, 2]))
+    begun = summary.activation_start
+    np.testing.assert_array_equal(begun[:, 0], begun[:, 1])  # all chi of a start begin alike
+    assert len(np.unique(begun)) == 6
+    # As many as are asked for make no difference to one of them.
+    same(jax.tree.map(lambda a: a[:, :, :2], found), run(fused, params, ahat, units=[3, 1], chi=(1, 0), starts=2))
 
 
 def test_progress_counts_every_step_once_and_ends_at_the_total(fused, params, ahat):
@@ -202,6 +228,7 @@ def test_progress_counts_every_step_once_and_ends_at_the_total(fused, params, ah
 
 def test_jobs_are_asked_for_once(fused):
     assert plan.jobs(fused, [2, 0, 2], [1, 1.0, 0]) == [Job(2, 1.0), Job(2, 0.0), Job(0, 1.0), Job(0, 0.0)]
+    assert plan.jobs(fused, [2], [1, 0], 2) == [Job(2, 1.0), Job(2, 1.0, 1), Job(2, 0.0), Job(2, 0.0, 1)]
 
 
 @pytest.mark.parametrize(
@@ -217,9 +244,12 @@ def test_jobs_are_asked_for_once(fused):
         ({"kappa": -1.0}, "kappa must be >= 0"),
         ({"kappa": float("nan")}, "kappa must be >= 0"),
         ({"chunk": 0}, "chunk must be at least 1"),
+        ({"starts": 0}, "starts must be at least 1: got 0; nearest: 1"),
         ({"ahat": np.zeros(8)}, "ahat must be a number > 0"),
+        ({"ahat": np.ones(9)}, r"one number for each of the 8 units of conv3_fusion: got the shape \(9,\)"),
+        ({"ahat": np.ones((8, 1))}, r"got the shape \(8, 1\); nearest: one of shape \(8,\)"),
+        ({"ahat": 1.0}, r"got the single number 1; nearest: np\.full\(8, 1\)"),
         ({"ahat": np.full(8, np.nan)}, "ahat must be a number > 0"),
-        ({"key": None}, "params and key must be given"),
     ],
     ids=str,
 )
@@ -227,6 +257,24 @@ def test_what_cannot_be_run_is_refused_before_it_starts(fused, params, asked, me
     asked = {"units": [0], "chi": (1,), "ahat": np.ones(8), "key": KEY, "recipe": QUICK, "params": params} | asked
     with pytest.raises(UsageError, match=message):
         visualize_units(fused, **asked)
+
+
+@pytest.mark.parametrize(
+    "within",
+    [
+        jax.jit,
+        jax.vmap,
+        lambda find: jax.grad(lambda ahat: find(ahat)[1].value.sum()),
+        lambda find: jax.jit(lambda _: find(np.ones(8))),
+    ],
+    ids=["jit", "vmap", "grad", "jit, nothing traced"],
+)
+def test_a_call_from_within_a_transformation_is_refused(fused, params, within):
+    def find(ahat):
+        return visualize_units(fused, QUICK, params, KEY, units=[0], ahat=ahat)
+
+    with pytest.raises(UsageError, match="outside jit, vmap and grad"):
+        within(find)(np.ones((8, 8)))
 
 
 def test_an_accelerator_runs_many_steps_in_one_call_and_finds_the_same(fused, params, ahat, monkeypatch):
@@ -239,7 +287,7 @@ def test_an_accelerator_runs_many_steps_in_one_call_and_finds_the_same(fused, pa
     seen: list[Progress] = []
     actual = run(fused, params, ahat, quick, units=range(3), chi=(1,), progress=seen.append)
     jax.clear_caches()
-    same(actual, expected)
+    alike(actual, expected)
     assert [at.unit_steps for at in seen] == [0, 6, 12, 15]
 
 

@@ -16,12 +16,13 @@ import safetensors.numpy
 from conftest import slim
 
 from stjax import Model, Preprocessing, UsageError, zoo
-from stjax.convert import store
+from stjax.convert import store, tensors
 from stjax.convert.assemble import cross_modality, from_image_network
 from stjax.convert.readers.pickles import pickled_arrays
 from stjax.convert.store import Part, Source, Statistics
 from stjax.convert.translate import fold_std
 from stjax.convert.tree import flatten, unflatten
+from stjax.files import checksum
 
 # Pickles
 
@@ -249,6 +250,273 @@ def test_somebody_else_s_file_is_told_apart(tmp_path, metadata, message):
         store.load(path)
 
 
+# Hostile files
+
+
+def file_of(header: bytes, numbers: bytes = b"") -> bytes:
+    return len(header).to_bytes(8, "little") + header + numbers
+
+
+def one(**changes: object) -> bytes:
+    """A header of one array of 12 bytes, in part replaced; what is None is left out."""
+    tensor = {"dtype": "F32", "shape": [3], "data_offsets": [0, 12]} | changes
+    return file_of(json.dumps({"a": {k: v for k, v in tensor.items() if v is not None}}).encode(), bytes(12))
+
+
+DEEP = b"[" * 100_000
+HEADERS = {
+    "nothing": b"",
+    "seven bytes": b"\0" * 7,
+    "a length alone": (2**63).to_bytes(8, "little"),
+    "longer than the file": (100).to_bytes(8, "little") + b"{}",
+    "longer than any of ours": file_of(b" " * (5 << 20) + b"{}"),
+    "no JSON": file_of(b"{]"),
+    "no UTF-8": file_of(b'{"\xff": 1}'),
+    "a list": file_of(b"[]"),
+    "deep": file_of(b'{"a": ' + DEEP),
+    "a number of 5,000 digits": file_of(b'{"a": ' + b"9" * 5000 + b"}"),
+    "one name twice": file_of(b'{"a": {}, "a": {}}'),
+    "metadata of numbers": file_of(b'{"__metadata__": {"a": 1}}'),
+    "metadata in a list": file_of(b'{"__metadata__": ["stjax"]}'),
+    "a tensor that is a number": file_of(b'{"a": 1}'),
+    "no shape": one(shape=None),
+    "more than asked for": one(more=1),
+    "no such type": one(dtype="F8"),
+    "a type that is a list": one(dtype=["F32"]),
+    "a shape of text": one(shape=["3"]),
+    "a shape of halves": one(shape=[1.5, 2]),
+    "a shape of truth": one(shape=[True, 3]),
+    "a negative shape": one(shape=[-1, -3]),
+    "a huge shape": one(shape=[2**40, 2**40, 2**40]),
+    "too many axes": one(shape=[1] * 70 + [3]),
+    "another shape": one(shape=[4]),
+    "one offset": one(data_offsets=[12]),
+    "offsets of text": one(data_offsets="ab"),
+    "the end before the beginning": one(data_offsets=[12, 0]),
+    "beyond the file": one(shape=[30], data_offsets=[0, 120]),
+    "a gap before it": one(shape=[2], data_offsets=[4, 12]),
+    "bytes behind it": one(shape=[2], data_offsets=[0, 8]),
+    "negative offsets": one(data_offsets=[-12, 0]),
+    "one over the other": file_of(
+        json.dumps({n: {"dtype": "F32", "shape": [3], "data_offsets": [0, 12]} for n in "ab"}).encode(), bytes(12)
+    ),
+}
+
+
+@pytest.mark.parametrize("case", HEADERS)
+def test_a_header_that_cannot_be_true(tmp_path, case):
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(HEADERS[case])
+    for read in (store.load, store.read_tensors):
+        with pytest.raises(UsageError, match="a weights file must be a whole safetensors file of stjax") as caught:
+            read(path)
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < 500
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory) -> tuple[dict, dict]:
+    """The arrays of a small network's file, and what its metadata say."""
+    from conftest import draw_params
+
+    module = slim(widths=((2,), (2,)), dense=(), num_classes=2, input_size=4)
+    path = tmp_path_factory.mktemp("plain") / "a.safetensors"
+    statistics = Statistics({"motion/conv1_1": np.ones(2, np.float32)}, "noise")
+    model = Model(name="a", module=module, params=draw_params(module), statistics=statistics, class_names=("a", "b"))
+    sources, parts = (Source("a", "b", "c", "d"),), (Part("all", True, "drawn"),)
+    store.save(path, dataclasses.replace(model, sources=sources, parts=parts, made="today"))
+    arrays, metadata = store.read_tensors(path)
+    return arrays, json.loads(metadata["stjax"])
+
+
+def with_metadata(path, arrays, text: str):
+    store.write_tensors(path, arrays, {"stjax": text})
+    return path
+
+
+def places(value, place=()):
+    """Every place in a JSON tree: of the values, and of the lists and objects that hold them."""
+    yield place
+    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        yield from places(value[key], (*place, key))
+
+
+def put(tree, place, value):
+    if not place:
+        return value
+    changed = dict(tree) if isinstance(tree, dict) else list(tree)
+    changed[place[0]] = put(tree[place[0]], place[1:], value)
+    return changed
+
+
+HOSTILE = (
+    None, True, -1, 1.5, 2**63, 10**400, float("nan"), float("inf"), "", "\ud800\x1b[2J", "a" * 100_001,
+    [], [[]], ["x", 1], {"a": 1}, [2] * 1001,
+)  # fmt: skip
+
+
+def test_metadata_of_wrong_types(tmp_path, plain):
+    """Every value of the metadata replaced by every kind of wrong one: one line, soon; or what it says is possible."""
+    arrays, described = plain
+    refused = taken = 0
+    for place in places(described):
+        for value in HOSTILE:
+            path = tmp_path / "a.safetensors"
+            try:
+                text = json.dumps(put(described, place, value))
+            except ValueError:  # Python does not write numbers that long
+                continue
+            with_metadata(path, arrays, text)
+            try:
+                model = store.load(path)
+            except UsageError as error:
+                refused += 1
+                assert str(error).isprintable(), (place, value)  # noqa: PT017
+                assert len(str(error)) < 1000, (place, value)  # noqa: PT017
+            else:
+                taken += 1
+                hash(model.module)
+                json.dumps([model.parts, model.class_names, model.sources, model.made]).encode("utf-8")
+    assert refused > 500
+    assert taken > 10
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"module": {"widths": [[2], [2, 2, 2] * 300]}}, r"a network of 901 layers needs more than \d+ arrays"),
+        ({"module": {"input_size": 5000}}, r"module\.input_size must lie in 1\.\.4096: got 5000"),
+        ({"module": {"input_size": 3}}, "an input of 3 px is too small for 2 blocks"),
+        ({"module": {"fusion": "conv4d"}}, r"module\.fusion must be one of conv2d, conv3d, sum, late: got 'conv4d'"),
+        ({"module": {"inputs": ["motion", "appearance"]}}, "once each, in the order appearance, motion"),
+        ({"module": {"towers": True}}, r"module\.towers must be a whole number: got True"),
+        ({"module": {"depth": 3}}, "module has the unknown name 'depth'"),
+        ({"preprocessing": {"mean": [1, 2, 256]}}, r"preprocessing\.mean must be a grey level, 0\.\.255: got 256"),
+        ({"class_names": ["a"]}, "2 classes cannot have 1 names"),
+        ({"class_names": ["a", "b" * 201]}, "class_names must have up to 200 letters: got 201"),
+        ({"more": 1}, "metadata has the unknown name 'more'"),
+        ({"format": True}, "it must have format 1: it has True"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_metadata_are_refused_with_the_reason(tmp_path, plain, changes, message):
+    arrays, described = plain
+    merged = {name: described[name] | value if isinstance(value, dict) else value for name, value in changes.items()}
+    path = with_metadata(tmp_path / "a.safetensors", arrays, json.dumps(described | merged))
+    with pytest.raises(UsageError, match=f"must carry stjax metadata: .*{message}"):
+        store.load(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("ahat/motion/conv1_1", np.ones(3), "a positive number for each of 2 units"),
+        ("ahat/motion/conv1_1", np.asarray([1.0, np.nan]), "a positive number"),
+        ("ahat/motion/conv1_1", np.asarray([1.0, 0.0]), "a positive number"),
+        ("ahat/motion", np.ones(2), "must be of the network's layers: .* has it of motion"),
+        ("params/motion", np.ones(2), "unexpected: motion"),
+        ("params/motion/conv1_1/bias/x", np.ones(2), "unexpected: motion/conv1_1/bias/x"),
+        ("else/x", np.ones(2), "unexpected: else/x"),
+    ],
+)
+def test_arrays_that_do_not_belong(tmp_path, plain, name, values, message):
+    arrays, described = plain
+    path = with_metadata(tmp_path / "a.safetensors", arrays | {name: values}, json.dumps(described))
+    with pytest.raises(UsageError, match=message):
+        store.load(path)
+
+
+def test_a_file_cut_while_it_is_read(tmp_path, model):
+    """A map of it would end the process by SIGBUS."""
+    path = tmp_path / "slim.safetensors"
+    store.save(path, model)
+
+    def read():
+        with tensors.opened(path) as file:
+            os.truncate(path, path.stat().st_size // 2)
+            dict(file.arrays())
+
+    with pytest.raises(UsageError, match="it was cut while it was read, at "):
+        read()
+
+
+def test_a_file_changed_while_it_is_read(tmp_path, model):
+    path = tmp_path / "slim.safetensors"
+    store.save(path, model)
+
+    def read():
+        with tensors.opened(path) as file:
+            dict(file.arrays())
+            with open(path, "rb+") as other:
+                other.write(b"x")
+            os.utime(path, ns=(0, 0))
+
+    with pytest.raises(UsageError, match="it was changed while it was read"):
+        read()
+
+
+def test_a_checksum_is_of_what_was_read(tmp_path, model):
+    path = tmp_path / "slim.safetensors"
+    store.save(path, model)
+    digest = checksum(path)
+    with tensors.opened(path) as file:
+        os.replace(path, tmp_path / "away")
+        path.write_bytes(b"something else")
+        assert file.checksum() == digest
+
+
+@pytest.mark.parametrize("examples", [200, pytest.param(2000, marks=pytest.mark.slow)])
+def test_damaged_files_of_our_own(tmp_path, plain, examples):
+    """Bytes changed, moved and lost, half of them in the header."""
+    from test_fuzz import damaged
+
+    arrays, described = plain
+    whole = with_metadata(tmp_path / "whole.safetensors", arrays, json.dumps(described)).read_bytes()
+    path, refused = tmp_path / "a.safetensors", 0
+    for seed in range(examples):
+        path.write_bytes(damaged(whole, seed))
+        try:
+            store.load(path)
+        except UsageError as error:
+            refused += 1
+            assert str(error).isprintable()  # noqa: PT017
+    assert examples // 2 < refused < examples
+
+
+def test_only_files_of_the_same_kind_are_replaced(tmp_path, model):
+    path = tmp_path / "a.safetensors"
+    store.write_tensors(path, {"a": np.zeros(3)}, {"provenance": "mine"})
+    before = path.read_bytes()
+    with pytest.raises(UsageError, match="is not one that stjax wrote"):
+        store.save(path, model)
+    assert path.read_bytes() == before
+    store.write_tensors(path, {"a": np.ones(3)}, {"provenance": "newer"})
+    assert store.read_tensors(path)[0]["a"].tolist() == [1, 1, 1]
+
+
+def test_a_motion_stream_of_an_earlier_version_still_loads(tmp_path):
+    """It said towers=2 to keep its classifier; files older still say nothing of inputs, flow's mean or sources."""
+    from conftest import draw_params
+
+    module = slim(inputs=("motion",))
+    model = Model(name="a", module=module, params=draw_params(module), statistics=Statistics({}, ""))
+    store.save(tmp_path / "a.safetensors", model)
+    arrays, metadata = store.read_tensors(tmp_path / "a.safetensors")
+    described = json.loads(metadata["stjax"])
+    described["module"] |= {"towers": 2, "fusion": "conv2d"}
+    described.pop("sources"), described.pop("made"), described["preprocessing"].pop("flow_mean")
+    loaded = store.load(with_metadata(tmp_path / "old.safetensors", arrays, json.dumps(described)))
+    assert loaded.module.layers == module.layers
+    assert "motion/classes" in loaded.module.layers
+
+
+@pytest.mark.parametrize("name", ["embedded", "embedded-seed1", "embedded-seed2"])
+def test_what_ships_still_loads(name):
+    loaded = zoo.load(name)
+    assert len(loaded.class_names) == loaded.module.num_classes == 28
+    assert loaded.statistics.ahat.keys() == set(loaded.module.layers)
+
+
 # The zoo
 
 
@@ -259,6 +527,7 @@ def test_somebody_else_s_file_is_told_apart(tmp_path, metadata, message):
         ("nowhere.safetensors", "must be an existing .safetensors file: nowhere.safetensors is not"),
         ("some/where", "must be an existing .safetensors file"),
         ("weights.pth", "must be an existing .safetensors file"),
+        ("a" * 5000, "a weights file must be readable: a+: File name too long"),
     ],
 )
 def test_what_cannot_be_loaded_is_said(name, message):

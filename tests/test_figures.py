@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from urllib.parse import unquote
@@ -234,9 +235,9 @@ def test_a_unit_is_drawn_beside_its_array(tmp_path):
     fused = finish(tmp_path, "conv5_fusion", 3, 1.0)
     written = figures.draw_record(tmp_path, fused, MEAN)
     stem = tmp_path / "arrays/conv5_fusion-3-1"
-    ends = ("-appearance.png", "-direction.gif", "-components.gif")
+    ends = ("-appearance.png", "-direction.png", "-direction.gif", "-components.png", "-components.gif")
     assert written == [Path(f"{stem}{end}") for end in ends]
-    assert [size(path) for path in written] == [(96, 96)] * 3  # 12 px, eight times
+    assert [size(path) for path in written] == [(96, 96)] * 5  # 12 px, eight times
     assert figures.draw_record(tmp_path, fused, MEAN) == written
     assert not leftovers(tmp_path)
 
@@ -317,6 +318,59 @@ def test_many_units_go_to_several_pages_and_old_pages_go(tmp_path, monkeypatch):
     assert all(size(path)[1] <= 420 for path in [*few, *many] if path.exists())
 
 
+@pytest.mark.parametrize("count", [1, 5, 23, 130])
+def test_animated_pages_show_the_units_of_the_still_pages(tmp_path, monkeypatch, count):
+    monkeypatch.setattr(draw, "MOVING_PAGE", (700, 700))
+    monkeypatch.setattr(draw, "STILL_PAGE", (1500, 1100))
+    drawn: dict[bool, list[list[str]]] = {True: [], False: []}
+
+    def note(sheet, rows, across):
+        drawn[sheet.still].append([row.label for row in rows])
+        return np.zeros((1, 2, 2, 3), np.uint8)
+
+    monkeypatch.setattr(layout, "draw", note)
+    first = finish(tmp_path, "motion/conv2_1", 0, 1.0)
+    figures.draw_layer(tmp_path, [first | {"unit": unit} for unit in range(count)], MEAN)
+    assert drawn[True] == drawn[False]
+    assert sorted(int(label) for page in drawn[True][: len(drawn[True]) // 2] for label in page) == [*range(count)]
+    assert count < 100 or len(drawn[True]) > 2
+
+
+@pytest.mark.parametrize("side", [48, 60, 90, 128])
+@pytest.mark.parametrize("still", [True, False])
+def test_headings_stay_above_their_own_column(side, still):
+    columns = (
+        layout.Column("appearance, chi = 10"),
+        layout.Column("chi = 10", (0, 4, 9)),
+        layout.Column("chi = 0.1234"),
+    )
+    sheet = layout.Sheet(title="", note="", columns=columns, side=side, still=still)
+    for column, lines in zip(columns, sheet.titles, strict=True):
+        assert all(layout._width(line, sheet.title_size) <= sheet.column_width(column) for line in lines)
+    assert sheet.titles[1] == ["chi = 10"]
+    assert side < 90 or ", ".join(sheet.titles[0]) == columns[0].title or sheet.titles[0] == [columns[0].title]
+
+
+NAMES = {
+    "letters": "W" * 5000, "spaces": " " * 5000, "lines": "left\nright\n" * 1000, "marks": "e\u0301" * 500_000,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_of_any_length_is_cut_at_a_cost_of_its_width(name, monkeypatch):
+    looked_at, width = [], layout._width
+    monkeypatch.setattr(layout, "_width", lambda text, size: looked_at.append(len(text)) or width(text, size))
+    clipped = layout._clipped(NAMES[name], 13, 300)
+    assert width(clipped, 13) <= 300
+    assert clipped.endswith("...") or not clipped
+    assert sum(looked_at) < 20 * 300
+    monkeypatch.undo()
+    sheet = layout.Sheet(title=NAMES[name], note=NAMES[name], columns=(layout.Column(NAMES[name]),), side=90,
+                         named=True, provenance=NAMES[name])  # fmt: skip
+    page = layout.draw(sheet, [layout.Row(NAMES[name], (layout.Cell(None, layout.PENDING, NAMES[name]),))], 1)
+    assert page.shape[2] <= layout.WORDS + 3 * layout.MARGIN
+
+
 def test_columns_are_appearance_then_falling_chi(tmp_path):
     plan = draw._Plan.of(tmp_path, conv(tmp_path, 2), MEAN)
     sheet = plan.sheet("conv2_1", "direction", still=True)
@@ -386,9 +440,64 @@ def test_index_holds_every_record_and_links_only_inwards(tmp_path):
     assert "<b>Rope" not in page
     assert page.count('class="none dead"') == 2  # appearance, and motion at the one chi
     assert all(re.search(r'alt="[^"]+"', image) for image in re.findall(r"<img[^>]*>", page))
-    assert (
-        page.count("5.2 \N{MULTIPLICATION SIGN} â") == sum(r["ending"] != "dead" for r in found) + 1
-    )  # a fused unit's twice
+    assert page.count("5.2 \N{MULTIPLICATION SIGN} â") == sum(r["ending"] != "dead" for r in found) + 1  # twice
+    # Every picture that was written can be reached, and nothing moves for those who do not want it.
+    pictures = {path.relative_to(tmp_path).as_posix() for path in (tmp_path / "arrays").rglob("*.[pg][ni][gf]")}
+    assert len(pictures) == 2 + 4 * 4 + 5
+    stills = set(re.findall(r'<source media="\(prefers-reduced-motion: reduce\)" srcset="([^"]*)">', page))
+    assert pictures == set(local) & pictures | stills
+    moving = re.findall(r'(<picture>)?(?:<source[^>]*>)?<img[^>]*src="arrays[^"]*\.gif"', page)
+    assert moving == ["<picture>"] * len(moving)
+    assert len(moving) == 10
+
+
+def test_every_appearance_of_a_fused_unit_is_linked(tmp_path):
+    found = [finish(tmp_path, "classes", 0, chi) for chi in (10.0, 5.0, 1.0, 0.0)]
+    for record in found:
+        figures.draw_record(tmp_path, record, MEAN)
+    page = figures.write_index(tmp_path, found).read_text(encoding="utf-8")
+    assert set(re.findall(r'href="(arrays[^"]*appearance.png)"', page)) == {
+        record["arrays"].replace(".npz", "-appearance.png") for record in found
+    }
+
+
+def test_the_page_says_where_ahat_is_rough(tmp_path):
+    found = conv(tmp_path, 1)
+    for record in found:
+        record["rough"] = "over <3> clips" if record["layer"].startswith("motion/") else None
+    page = figures.write_index(tmp_path, found).read_text(encoding="utf-8")
+    assert page.count("of motion/conv2_1 is a rough scale and no more, recorded over &lt;3&gt; clips") == 1
+    assert page.count("≈ 5.2 \N{MULTIPLICATION SIGN} â") == 2
+    assert page.count("5.2 \N{MULTIPLICATION SIGN} â") == 3
+    assert draw._Plan.of(tmp_path, found, MEAN).provenance.endswith("~: ahat is rough · drawn by stjax")
+    assert "rough" not in draw._Plan.of(tmp_path, found[:1], MEAN).provenance
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_scrolls_sideways_in_a_browser(tmp_path, width):
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("needs Chromium")
+    found = [
+        *conv(tmp_path, 2),
+        *(finish(tmp_path, "classes", 7, chi, name="W" * 5000) for chi in (10.0, 5.0, 1.0, 0.0)),
+    ]
+    for record in found:
+        figures.draw_record(tmp_path, record, MEAN)
+    for layer in ("conv2_1", "classes"):
+        figures.draw_layer(tmp_path, [r for r in found if r["layer"].endswith(layer)], MEAN)
+    figures.write_index(tmp_path, found)
+    # A window of Chromium has at least 500 pixels; a frame within has what one asks for.
+    (tmp_path / "frame.html").write_text(
+        f"<iframe src=index.html width={width} height=800 style='border: 0' onload='document.title = "
+        "(page => page.scrollWidth - page.clientWidth)(this.contentDocument.documentElement)'></iframe>"
+    )
+    options = ("--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files", "--dump-dom",
+               f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000")  # fmt: skip
+    address = (tmp_path / "frame.html").as_uri()
+    done = subprocess.run([chromium, *options, address], capture_output=True, text=True, timeout=50, check=True)
+    assert "<title>0</title>" in done.stdout
 
 
 def test_index_of_a_run_under_way(tmp_path):

@@ -126,6 +126,45 @@ def test_every_form_equals_numpy_in_float64(form):
         assert relative(scores, expected_scores) < TOLERANCE
 
 
+APART = {
+    "late": {"fusion": "late"},
+    "appearance": {"inputs": ("appearance",)},
+    "motion": {"inputs": ("motion",), "fusion": "late"},
+}
+
+
+@pytest.mark.parametrize("form", APART)
+def test_towers_that_do_not_meet_keep_their_classifiers(form):
+    """Each equals the tower of a fused network in NumPy; scores are the mean over the classifiers there are."""
+    network = slim(**APART[form])
+    clip = Clip(*(x if name in network.inputs else None for name, x in draw_clip(network)._asdict().items()))
+    params = draw_params(network)
+    scores, endpoints = jax.jit(network.apply)({"params": params}, clip)
+    assert tuple(layer for layer in network.layers if layer in endpoints) == network.layers
+    assert network.classified == network.inputs
+    expected = {}
+    for stream in network.inputs:
+        own = jax.tree.map(np.asarray, params[stream])
+        x = np.asarray(clip.appearance if stream == "appearance" else interleave(clip.motion), np.float64)
+        for layer in ("conv1_1", "conv1_2", "conv2_1", "conv3_1"):
+            x = pool(x) if layer.endswith("_1") and layer != "conv1_1" else x
+            expected[f"{stream}/{layer}"] = conv_2d(x, own[layer])
+            x = np.maximum(expected[f"{stream}/{layer}"], 0)
+        expected |= head(x, own, f"{stream}/")
+    assert expected.keys() == set(network.layers)
+    for layer, values in expected.items():
+        assert relative(endpoints[layer], values) < TOLERANCE, layer
+    ends = [expected[f"{stream}/classes"].mean((0, 1, 2)) for stream in network.inputs]
+    assert relative(scores, np.mean(ends, axis=0)) < TOLERANCE
+
+
+def test_late_fusion_of_one_stream_s_clip_is_that_stream_s_score():
+    network = slim(fusion="late")
+    params, clip = draw_params(network), draw_clip(network)
+    scores, endpoints = network.apply({"params": params}, Clip(clip.appearance, None))
+    np.testing.assert_allclose(scores, endpoints["appearance/classes"].mean((0, 1, 2)), rtol=1e-6)
+
+
 # Names, order, and how far to evaluate
 
 

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 from jax.sharding import Mesh
 
 from stjax.ascent import ascend
@@ -353,10 +354,8 @@ def check(
 
 
 def _outermost(params: Any, key: Any, *others: Any) -> None:
-    if params is None or key is None:
-        raise UsageError("params and key must be given: net.params and jax.random.key(seed)")
     # Within a trace even a constant is traced.
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((params, key, others, jnp.zeros(())))):
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((params, key, others, jnp.zeros(())))):
         raise UsageError(
             "visualize_units must be called outside jit, vmap and grad, for it compiles and runs a loop of its own; "
             "nearest: stjax.step, which may be called anywhere"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -102,7 +101,7 @@ def from_json(text: str, arrays: int) -> Described:
       Malformed: it is no JSON, of another format, or a value is missing, unknown, of a wrong type or out of range.
     """
     said = parsed(text)
-    if said.get("format") != FORMAT:
+    if type(said.get("format")) is not int or said["format"] != FORMAT:
         raise Malformed(f"it must have format {FORMAT}: it has {reprlib.repr(said.get('format'))}")
     _known(said, "metadata", ("format", *_METADATA))
     module = _module(_record(said, "module"), arrays)
@@ -193,7 +192,7 @@ def _whole(low: int, high: int) -> Reader:
 
 
 def _grey(value: Any, what: str) -> float:
-    if type(value) not in (int, float) or not (math.isfinite(value) and 0 <= value <= 255):
+    if type(value) not in (int, float) or not 0 <= value <= 255:
         raise Malformed(f"{what} must be a grey level, 0..255: got {reprlib.repr(value)}")
     return float(value)
 

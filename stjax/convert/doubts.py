@@ -66,10 +66,10 @@ def blue_over_red(kernel: np.ndarray) -> float:
     flat = kernel.transpose(2, 0, 1, 3).reshape(3, -1).astype(np.float64)
     if kernel.shape[-1] < 2 or not flat.std(axis=1).all():
         return 1.0
-    alike = np.corrcoef(flat)
+    alike = np.asarray(np.corrcoef(flat))
     if (alike[0, 1] + alike[1, 2]) / 2 < max(ALIKE, SPREADS / np.sqrt(flat.shape[1])):
         return 1.0
-    red, _, blue = np.asarray(np.square(kernel, dtype=np.float64).sum((0, 1)))
+    red, blue = (np.square(flat[i]).reshape(-1, kernel.shape[-1]).sum(axis=0) for i in (0, 2))
     difference = blue - red
     error = difference.std(ddof=1) / np.sqrt(len(difference))
     return float(np.sqrt(blue.sum() / red.sum())) if abs(difference.mean()) > SPREADS * error else 1.0

@@ -8,3 +8,5 @@ from stjax.figures.draw import draw_record as draw_record
 from stjax.figures.draw import sheet_paths as sheet_paths
 from stjax.figures.drawer import Drawer as Drawer
 from stjax.figures.drawer import lacking as lacking
+from stjax.figures.spread import spreads as spreads
+from stjax.figures.spread import words as words

@@ -7,13 +7,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from numpy.typing import ArrayLike
 
 from stjax.errors import UsageError
 from stjax.figures import animate, color, layout
-from stjax.figures.records import CONVENTIONS, Look, Record, bare, gain, look, picture_paths, strengths
+from stjax.figures.records import (
+    CONVENTIONS,
+    Look,
+    Record,
+    bare,
+    gain,
+    identity,
+    look,
+    picture_paths,
+    starts,
+    strengths,
+)
 from stjax.files import claim, discard
 
 SHEETS = "sheets"
@@ -32,9 +43,9 @@ def draw_record(directory: str | Path, record: Record, mean: ArrayLike) -> list[
     """Draws one unit's pictures beside its array: appearance as PNG, motion as GIF in both conventions.
 
     Files are named after the array, `NAME-appearance.png`, `NAME-direction.gif`, `NAME-components.gif`, and
-    are enlarged by a whole number to at least 90 px. Existing files are replaced. A unit without
-    gradient, and one whose array is not finite, has no picture: noise or grey would pass for a finding; whatever an
-    earlier run left is removed.
+    are enlarged by a whole number to at least 90 px. `NAME-direction.png` and `NAME-components.png` are the middle
+    fields, for those who want nothing to move. Existing files are replaced. A unit without gradient, and one whose
+    array is not finite, has no picture: noise or grey would pass for a finding; what an earlier run left is removed.
 
     Args:
       directory: the run's folder.
@@ -59,19 +70,23 @@ def draw_record(directory: str | Path, record: Record, mean: ArrayLike) -> list[
         path = claim(directory, paths["appearance"])
         written.append(animate.png(path, layout.resize(seen.appearance, side)[0]))
     for convention, frames in seen.motion.items():
-        written.append(animate.gif(claim(directory, paths[convention]), layout.resize(frames, side)))
+        enlarged = layout.resize(frames, side)
+        middle = enlarged[(len(enlarged) - 1) // 2]
+        written.append(animate.png(claim(directory, paths[f"{convention} still"]), middle))
+        written.append(animate.gif(claim(directory, paths[convention]), enlarged))
     return written
 
 
 def draw_layer(directory: str | Path, records: Sequence[Record], mean: ArrayLike, *, mp4: bool = False) -> list[Path]:
     """Draws the contact sheets of one layer, laid out like the paper's figures: a row for each unit.
 
-    Columns are appearance, then motion at each chi, falling. Each motion convention gives animated pages
-    (GIF) and still pages (PNG, with the first, middle and last field), in `sheets/LAYER-CONVENTION-PAGE.*`. A
-    layer of which only appearance was run gives still pages, `sheets/LAYER-appearance-PAGE.png`.
+    Columns are appearance, then motion at each chi, falling; each as often as there are starts. Each motion
+    convention gives animated pages (GIF) and still pages (PNG, with the first, middle and last field), in
+    `sheets/LAYER-CONVENTION-PAGE.*`. A layer of which only appearance was run gives still pages,
+    `sheets/LAYER-appearance-PAGE.png`.
 
     A fused unit has an appearance for every chi; as in the paper one is shown, that of the largest chi. Where
-    records repeat a (layer, unit, chi), the last one counts.
+    records repeat a (layer, unit, chi, start), the last one counts.
 
     Args:
       directory: the run's folder.
@@ -88,7 +103,7 @@ def draw_layer(directory: str | Path, records: Sequence[Record], mean: ArrayLike
     if len(names) != 1:
         raise UsageError(f"a sheet shows one layer; these records are of {', '.join(names) or 'none'}")
     directory, name = Path(directory), names[0]
-    latest = {(record["layer"], record["unit"], record["chi"]): record for record in records}
+    latest = {identity(record): record for record in records}
     units: dict[int, list[Record]] = {}
     for record in sorted(latest.values(), key=lambda record: record["unit"]):
         units.setdefault(record["unit"], []).append(record)
@@ -96,13 +111,15 @@ def draw_layer(directory: str | Path, records: Sequence[Record], mean: ArrayLike
     plan = _Plan.of(directory, list(latest.values()), mean)
     written: list[Path] = []
     for convention in CONVENTIONS if plan.chis else ("appearance",):
-        for still in (False, True) if plan.chis else (True,):
-            sheet = plan.sheet(name, convention, still)
-            block = (sheet.block_width, sheet.row_height)
-            across, down = layout.grid(len(units), block, STILL_PAGE if still else MOVING_PAGE)
-            pages = -(-len(units) // (across * down))
+        sheets = [plan.sheet(name, convention, still) for still in ((False, True) if plan.chis else (True,))]
+        # The same units on the animated page as on the still one of that number.
+        pages = -(-len(units) // min(_capacity(sheet, len(units)) for sheet in sheets))
+        length = -(-len(units) // pages)
+        for sheet in sheets:
+            still = sheet.still
+            _, down = layout.grid(length, (sheet.block_width, sheet.row_height), _limit(still))
             for page in range(pages):
-                shown = list(units)[page * across * down : (page + 1) * across * down]
+                shown = list(units)[page * length : (page + 1) * length]
                 rows = [plan.row(units[unit], convention) for unit in shown]
                 part = replace(sheet, note=_note(sheet.note, shown, len(units), page, pages))
                 frames = layout.draw(part, rows, -(-len(rows) // down))
@@ -124,17 +141,28 @@ def sheet_paths(directory: Path, name: str) -> list[Path]:
     return [path for path in folder.iterdir() if pattern.fullmatch(path.name)] if folder.is_dir() else []
 
 
+def _limit(still: bool) -> tuple[int, int]:
+    return STILL_PAGE if still else MOVING_PAGE
+
+
+def _capacity(sheet: layout.Sheet, count: int) -> int:
+    """How many of a layer's units one page can take."""
+    across, down = layout.grid(count, (sheet.block_width, sheet.row_height), _limit(sheet.still))
+    return across * down
+
+
 class _Plan(NamedTuple):
     """What the sheets of a layer have in common, found by looking at one living unit of each stream."""
 
     chis: list[float]
+    starts: list[int]
     chi_of_appearance: float | None
     has_appearance: bool
     side: int
     fields: int
     named: bool
     provenance: str
-    look: Callable[[str, int, float | None], Look]
+    look: Callable[[Record], Look]
 
     @classmethod
     def of(cls, directory: Path, records: Sequence[Record], mean: ArrayLike) -> _Plan:
@@ -146,33 +174,38 @@ class _Plan(NamedTuple):
         streams = {record["layer"].partition("/")[0] for record in records if "/" in record["layer"]}
         count = len({record["unit"] for record in records})
         side = layout.fit(max((seen.side for seen in living.values()), default=layout.SMALLEST), count)
-        by_key = {(record["layer"], record["unit"], record["chi"]): record for record in records}
+        by_key = {identity(record): record for record in records}
 
         # Four sheets show each record: up to half a GiB of coloured clips (10 fields, twice) is kept.
         @lru_cache(maxsize=max(1, 2**29 // (60 * side**2)))
-        def at_size(layer: str, unit: int, chi: float | None) -> Look:
-            seen = look(directory, by_key[layer, unit, chi], mean)
+        def at_size(which: tuple[Any, ...]) -> Look:
+            seen = look(directory, by_key[which], mean)
             still = None if seen.appearance is None else layout.resize(seen.appearance, side)
             motion = {convention: layout.resize(frames, side) for convention, frames in seen.motion.items()}
             return seen._replace(appearance=still, motion=motion)
 
         return cls(
             chis=chis,
+            starts=starts(records),
             chi_of_appearance=chis[0] if chis and not streams else None,
             has_appearance="appearance" in streams or any(s.appearance is not None for s in living.values()),
             side=side,
             fields=max((len(frames) for s in living.values() for frames in s.motion.values()), default=10),
             named=any(record.get("name") for record in records),
             provenance=_provenance(records),
-            look=at_size,
+            look=lambda record: at_size(identity(record)),
         )
 
     def sheet(self, name: str, convention: str, still: bool) -> layout.Sheet:
         fields = tuple(sorted({0, (self.fields - 1) // 2, self.fields - 1})) if still else (0,)
-        columns = [layout.Column(f"chi = {chi:g}", fields) for chi in self.chis]
-        if self.has_appearance:
-            of = "" if self.chi_of_appearance is None else f", chi = {self.chi_of_appearance:g}"
-            columns.insert(0, layout.Column("appearance" + of))
+        of = "" if self.chi_of_appearance is None else f", chi = {self.chi_of_appearance:g}"
+        heads = [("appearance" + of, (0,))] if self.has_appearance else []
+        heads += [(f"chi = {chi:g}", fields) for chi in self.chis]
+        columns = [
+            layout.Column(f"start {start}" if start else title, shown)
+            for title, shown in heads
+            for start in self.starts
+        ]
         moving = convention in CONVENTIONS
         note = f"motion as {convention.replace('components', 'x, y, magnitude')}" if moving else "appearance"
         if moving and still:
@@ -189,7 +222,7 @@ class _Plan(NamedTuple):
             provenance=self.provenance,
         )
         # Many chi make a wide row: cells give way before the page does.
-        excess = sheet.block_width - ((STILL_PAGE if still else MOVING_PAGE)[0] - 2 * layout.MARGIN)
+        excess = sheet.block_width - (_limit(still)[0] - 2 * layout.MARGIN)
         if excess > 0:
             tiles = sum(len(column.shown) if still else 1 for column in columns)
             sheet = replace(sheet, side=max(48, self.side - -(-excess // tiles)))
@@ -197,17 +230,18 @@ class _Plan(NamedTuple):
 
     def row(self, records: Sequence[Record], convention: str) -> layout.Row:
         """One unit's cells. A fused record fills a motion cell, and one of them the appearance cell too."""
-        looks = [(record, self.look(record["layer"], record["unit"], record["chi"])) for record in records]
+        looks = [(record, self.look(record)) for record in records]
         cells = []
-        if self.has_appearance:
+        for start in self.starts if self.has_appearance else ():
             own = [pair for pair in looks if not pair[0]["layer"].startswith("motion/")]
+            own = [pair for pair in own if pair[0].get("start", 0) == start]
             own.sort(key=lambda pair: -1.0 if pair[0]["chi"] is None else pair[0]["chi"])
             if own:
                 cells.append(_cell(*own[-1], own[-1][1].appearance, ""))
             else:
                 cells.append(layout.Cell(None, layout.PENDING))
-        for chi in self.chis:
-            pair = next((pair for pair in looks if pair[0]["chi"] == chi), None)
+        for chi, start in ((chi, start) for chi in self.chis for start in self.starts):
+            pair = next((p for p in looks if p[0]["chi"] == chi and p[0].get("start", 0) == start), None)
             if pair is None:
                 cells.append(layout.Cell(None, layout.PENDING))
             else:
@@ -237,4 +271,6 @@ def _provenance(records: Sequence[Record]) -> str:
         return f"{value:.3g}" if isinstance(value, float) else str(value)
 
     parts = [f"model {one('model')}", f"recipe {one('recipe')}", f"{one('steps')} steps"]
-    return " \u00b7 ".join([*parts, f"seed {one('seed')}", f"kappa {one('kappa')}", "drawn by stjax"])
+    parts += [f"seed {one('seed')}", f"kappa {one('kappa')}"]
+    parts += ["~: ahat is rough"] * any(record.get("rough") for record in records)
+    return " \u00b7 ".join([*parts, "drawn by stjax"])

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 
 from stjax.endings import NOTHING_TO_SEE
 from stjax.figures.draw import draw_record
-from stjax.figures.records import CONVENTIONS, Record, picture_paths
+from stjax.figures.records import Record, kinds, picture_paths
 
 
 class Drawer:
@@ -59,11 +59,9 @@ class Drawer:
 
 def lacking(directory: str | Path, record: Record) -> bool:
     """Whether a picture of a record is missing that could be drawn: a run was stopped before, say."""
-    stream = record["layer"].partition("/")[0]
-    kinds = {"appearance": ("appearance",), "motion": CONVENTIONS}.get(stream, ("appearance", *CONVENTIONS))
     paths = picture_paths(directory, record)
     shown = record["ending"] not in NOTHING_TO_SEE and isfinite(record.get("activation_end") or 0.0)
-    return shown and not all(paths[kind].exists() for kind in kinds)
+    return shown and not all(paths[kind].exists() for kind in kinds(record))
 
 
 def _serve() -> None:

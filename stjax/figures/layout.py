@@ -5,8 +5,9 @@ Pure functions of uint8 arrays and words; files are written by `animate`, record
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import NamedTuple
 
@@ -21,7 +22,11 @@ SMALLEST, LARGEST, MANY = 90, 168, 100
 """Side of a cell on a sheet, in pixels: smaller canvases are enlarged by a whole number, larger ones reduced.
 Cells of layers with more than MANY units are two thirds of that."""
 PENDING = "not run"
-MARGIN, GAP, CAPTION, HEADER, FOOTER = 28, 8, 19, 74, 46
+MARGIN, GAP, CAPTION, HEADER, FOOTER = 28, 8, 19, 82, 46
+WORDS = 640
+"""Width that a page of few pictures may grow to for the sake of its words, and a little more for the key."""
+TITLE, NAME, LINE = 22, 20, 16
+"""Heights: of the titles of columns, of a unit's name above its cells, and of one more line of either."""
 
 
 class Cell(NamedTuple):
@@ -44,7 +49,7 @@ class Row(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A title, and the numbers of the frames that a still sheet shows side by side."""
+    """A title, of which what follows a comma may go to a second line, and the frames that a still sheet shows."""
 
     title: str
     shown: tuple[int, ...] = (0,)
@@ -84,7 +89,21 @@ class Sheet:
 
     @property
     def row_height(self) -> int:
-        return self.side + CAPTION + (20 if self.named else 0) + GAP
+        return self.side + CAPTION + (NAME if self.named else 0) + GAP
+
+    @property
+    def title_size(self) -> int:
+        """Of the letters above columns, pixels: smaller letters above narrow ones."""
+        return 13 if self.side >= 80 else 11
+
+    @property
+    def titles(self) -> list[list[str]]:
+        """The lines of each column's title: as many as it takes for none to reach into the next column."""
+        return [_lines(column.title, self.title_size, self.column_width(column)) for column in self.columns]
+
+    @property
+    def titles_height(self) -> int:
+        return TITLE + LINE * (max(map(len, self.titles), default=1) - 1)
 
     @property
     def block_width(self) -> int:
@@ -139,7 +158,7 @@ def grid(count: int, block: tuple[int, int], limit: tuple[int, int]) -> tuple[in
     ((2, 7), (1, 3), (1, 5))
     """
     across = max(1, (limit[0] - MARGIN) // (block[0] + MARGIN))
-    down = max(1, (limit[1] - HEADER - FOOTER - 40) // block[1])
+    down = max(1, (limit[1] - HEADER - FOOTER - TITLE - LINE) // block[1])
     if count < across * down:
         ratio = limit[0] / limit[1]
         across = min(across, max(1, round((count * ratio * block[1] / block[0]) ** 0.5)), count)
@@ -160,21 +179,28 @@ def draw(sheet: Sheet, rows: Sequence[Row], across: int) -> Picture:
       (time, height, width, 3) uint8; time is 1 for a still.
     """
     down = -(-len(rows) // across)
+    body = across * (sheet.block_width + MARGIN) - MARGIN
+    longest = max(body, WORDS)
+    sheet = replace(
+        sheet,
+        title=_clipped(sheet.title, 22, longest),
+        note=_clipped(sheet.note, 12, longest),
+        provenance=_clipped(sheet.provenance, 11, longest),
+    )
     words = max(_width(sheet.title, 22), _width(sheet.note, 12))
     key = max([_width(word, 11) for word in sheet.key_words], default=0) + 64 if sheet.key is not None else 0
-    body = across * (sheet.block_width + MARGIN) - MARGIN
     width = 2 * MARGIN + max(body, words + key + MARGIN, _width(sheet.provenance, 11))
-    top = HEADER + 8
-    height = top + 22 + down * sheet.row_height + FOOTER
+    top = HEADER + sheet.titles_height
+    height = top + down * sheet.row_height + FOOTER
     page = Image.new("RGB", (width, height), PAPER)
     pen = ImageDraw.Draw(page)
     _frame_page(sheet, page, pen)
     moving: list[tuple[int, int, Picture]] = []
     for block in range(-(-len(rows) // down)):
         left = MARGIN + block * (sheet.block_width + MARGIN)
-        _titles(sheet, pen, left, top)
+        _titles(sheet, pen, left)
         for line, row in enumerate(rows[block * down : (block + 1) * down]):
-            moving += _draw_row(sheet, page, pen, row, left, top + 22 + line * sheet.row_height)
+            moving += _draw_row(sheet, page, pen, row, left, top + line * sheet.row_height)
     still = np.asarray(page)
     times = max([len(frames) for _, _, frames in moving], default=1)
     film = np.repeat(still[None], times, axis=0)
@@ -205,7 +231,7 @@ def _draw_row(
     """Draws what stands still on the page; returns what moves, with its place."""
     if sheet.named:
         pen.text((left, top), _clipped(row.label, 13, sheet.block_width), fill=INK, font=_font(13))
-        top += 20
+        top += NAME
     else:
         pen.text((left + 26, top + sheet.side / 2), row.label, fill=INK, font=_font(13), anchor="rm")
     moving, x = [], left + sheet.gutter
@@ -229,12 +255,12 @@ def _draw_row(
     return moving
 
 
-def _titles(sheet: Sheet, pen: ImageDraw.ImageDraw, left: int, top: int) -> None:
+def _titles(sheet: Sheet, pen: ImageDraw.ImageDraw, left: int) -> None:
     x = left + sheet.gutter
-    for column in sheet.columns:
-        width = sheet.column_width(column)
-        pen.text((x, top), column.title, fill=INK, font=_font(13))
-        x += width + sheet.gap
+    for column, lines in zip(sheet.columns, sheet.titles, strict=True):
+        for number, line in enumerate(lines):
+            pen.text((x, HEADER + LINE * number), line, fill=INK, font=_font(sheet.title_size))
+        x += sheet.column_width(column) + sheet.gap
 
 
 def _frame_page(sheet: Sheet, page: Image.Image, pen: ImageDraw.ImageDraw) -> None:
@@ -259,9 +285,21 @@ def _width(text: str, size: int) -> int:
     return round(_font(size).getlength(text)) + 1
 
 
+def _lines(text: str, size: int, width: int) -> list[str]:
+    """One line, or where that is too wide one for each part between commas; what is too wide even so is cut."""
+    parts = [text] if _clipped(text, size, width) == text else text.split(", ")
+    return [_clipped(part, size, width) for part in parts]
+
+
 def _clipped(text: str, size: int, width: int) -> str:
-    if _width(text, size) <= width:
-        return text
-    while text and _width(text + "...", size) > width:
-        text = text[:-1]
-    return text + "..." if text else ""
+    """A text on one line, cut with an ellipsis where it is wider than `width` pixels.
+
+    >>> _clipped("Archery", 13, 100), _clipped("Archery with a long bow", 13, 100), _clipped("two\\nlines", 13, 100)
+    ('Archery', 'Archery with a l...', 'two lines')
+    """
+    # Names come from other people's files. A letter is a pixel wide or more, so that no more than these are looked at.
+    start = " ".join(text[: width + 1].split())
+    if len(text) <= width + 1 and _width(start, size) <= width:
+        return start
+    kept = bisect_right(range(1, len(start) + 1), width, key=lambda count: _width(start[:count] + "...", size))
+    return start[:kept].rstrip() + "..." if kept else ""

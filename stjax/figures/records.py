@@ -20,8 +20,8 @@ from stjax.errors import UsageError
 from stjax.figures import color, layout
 
 Record = Mapping[str, Any]
-"""Keys read here: layer, unit, name, chi, kappa, seed, steps, recipe, model, activation_start,
-activation_end, ahat, ending, slope, arrays, sha256. Only layer, unit, chi, ending and arrays must be there."""
+"""Keys read here: layer, unit, name, chi, start, kappa, seed, steps, recipe, model, activation_start, activation_end,
+ahat, rough, ending, slope, arrays, sha256. Only layer, unit, chi, ending and arrays must be there."""
 
 CONVENTIONS = ("direction", "components")
 """The two ways to draw motion, by the names of their functions in `color`."""
@@ -41,6 +41,16 @@ def strengths(records: Sequence[Record]) -> list[float]:
     return sorted({float(record["chi"]) for record in records if record["chi"] is not None}, reverse=True)
 
 
+def starts(records: Sequence[Record]) -> list[int]:
+    """The starts that occur: each has columns of its own, beside those of the one before."""
+    return sorted({record.get("start", 0) for record in records})
+
+
+def identity(record: Record) -> tuple[Any, ...]:
+    """What tells a record from others: layer, unit, chi, start."""
+    return record["layer"], record["unit"], record["chi"], record.get("start", 0)
+
+
 def array_path(directory: str | Path, record: Record) -> Path:
     """Where a record's array is. Raises UsageError if the name leads out of the run's folder."""
     relative = Path(record["arrays"])
@@ -50,18 +60,37 @@ def array_path(directory: str | Path, record: Record) -> Path:
 
 
 def picture_paths(directory: str | Path, record: Record) -> dict[str, Path]:
-    """Where `draw_record` puts (or would put) pictures: "appearance", "direction", "components" -> path."""
+    """Where `draw_record` puts (or would put) pictures: kind -> path.
+
+    Kinds are "appearance", the two conventions of motion (clips), and one field of each: "direction still" and
+    "components still".
+    """
     path = array_path(directory, record)
     name = path.name.removesuffix(".npz")
-    ends = {"appearance": "appearance.png", "direction": "direction.gif", "components": "components.gif"}
+    ends = {"appearance": "appearance.png"}
+    ends |= {convention: f"{convention}.gif" for convention in CONVENTIONS}
+    ends |= {f"{convention} still": f"{convention}.png" for convention in CONVENTIONS}
     return {kind: path.with_name(f"{name}-{end}") for kind, end in ends.items()}
 
 
+def kinds(record: Record) -> tuple[str, ...]:
+    """The kinds of pictures that there are of a record: those of the streams that its layer sees.
+
+    >>> kinds({"layer": "appearance/conv3_3"}), len(kinds({"layer": "motion/conv3_3"})), len(kinds({"layer": "fc6"}))
+    (('appearance',), 4, 5)
+    """
+    stream = record["layer"].partition("/")[0]
+    motion = tuple(f"{convention}{end}" for convention in CONVENTIONS for end in ("", " still"))
+    return {"appearance": ("appearance",), "motion": motion}.get(stream, ("appearance", *motion))
+
+
 def gain(record: Record) -> str:
-    """What a unit reached, as a multiple of ahat; the number itself where ahat is not known.
+    """What a unit reached, as a multiple of ahat, with ~ where that is rough; the number itself where it is not known.
 
     >>> gain({"activation_end": 26.0, "ahat": 5.0}), gain({"activation_end": 26.0, "ahat": None}), gain({})
     ('5.2 x ahat', 'a = 26', '')
+    >>> gain({"activation_end": 26.0, "ahat": 5.0, "rough": "over two clips"})
+    '~5.2 x ahat'
     """
     end, ahat = record.get("activation_end"), record.get("ahat")
     if end is None or not isfinite(end):
@@ -69,7 +98,7 @@ def gain(record: Record) -> str:
     if ahat is None or not isfinite(ahat) or ahat <= 0:
         return f"a = {end:.3g}"
     ratio = end / ahat
-    return f"{ratio:.{1 if abs(ratio) < 99.95 else 0}f} x ahat"
+    return f"{'~' if record.get('rough') else ''}{ratio:.{1 if abs(ratio) < 99.95 else 0}f} x ahat"
 
 
 class Look(NamedTuple):
