@@ -28,7 +28,7 @@ from markdown_table import markdown_table
 from rich.progress import Progress
 
 import stjax
-from stjax import figures
+from stjax import figures, files
 from stjax.ascent import recipes
 from stjax.atlas import folder, results
 from stjax.atlas.plan import Job, num_units
@@ -302,8 +302,8 @@ def main() -> None:
         bar.update(task, advance=1)
     text = markdown(tables(measured))
     print(text)
-    (options.out / "truth.md").write_text(text)
-    (options.out / "truth.json").write_text(json.dumps(measured, indent=2))
+    files.write_text(options.out / "truth.md", text)
+    files.write_text(options.out / "truth.json", json.dumps({"made": files.MARK} | measured, indent=2))
 
 
 if __name__ == "__main__":
