@@ -37,6 +37,7 @@ import numpy as np
 from markdown_table import markdown_table
 
 import stjax
+from stjax import files
 from stjax.ascent.regularizers import KAPPA
 from stjax.atlas import plan, run
 from stjax.networks.vgg import VGG16, convolutions
@@ -214,8 +215,8 @@ def main() -> None:
         tables.append(table)
         print("\n".join(["", *table]), flush=True)
         if options.out:
-            options.out.with_suffix(".json").write_text(json.dumps(found, indent=2))
-            options.out.with_suffix(".md").write_text("\n\n".join("\n".join(each) for each in tables) + "\n")
+            files.write_text(options.out.with_suffix(".json"), json.dumps({"made": files.MARK} | found, indent=2))
+            files.write_text(options.out.with_suffix(".md"), "\n\n".join("\n".join(each) for each in tables))
 
     print(machine)
     if "first" in parts:

@@ -28,9 +28,9 @@ from markdown_table import markdown_table
 from rich.progress import Progress
 
 import stjax
-from stjax import figures
+from stjax import figures, files
 from stjax.ascent import recipes
-from stjax.atlas import results
+from stjax.atlas import folder, results
 from stjax.atlas.plan import Job, num_units
 from stjax.atlas.run import Found
 from stjax.errors import UsageError
@@ -274,7 +274,7 @@ def main() -> None:
     for name, network in networks.items():
         if network.class_names != generated.CLASSES:
             raise UsageError(f"truth is known of the generated classes alone: {name} has others")
-    results.prepare(options.out)
+    folder.prepare(options.out)
     first, classes = next(iter(networks.values())), range(len(generated.CLASSES))
     layers = [layer for layer in options.layers.split(",") if layer and layer != "classes"]
 
@@ -302,8 +302,8 @@ def main() -> None:
         bar.update(task, advance=1)
     text = markdown(tables(measured))
     print(text)
-    (options.out / "truth.md").write_text(text)
-    (options.out / "truth.json").write_text(json.dumps(measured, indent=2))
+    files.write_text(options.out / "truth.md", text)
+    files.write_text(options.out / "truth.json", json.dumps({"made": files.MARK} | measured, indent=2))
 
 
 if __name__ == "__main__":

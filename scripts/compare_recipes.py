@@ -29,6 +29,7 @@ from rich.progress import track
 from robustness import KINDS, SHIFTS, activations, kept, shifted
 
 import stjax
+from stjax import files
 from stjax.ascent.optimizers import Adam
 from stjax.ascent.recipes import FAST, PAPER, VIVID, Recipe
 from stjax.compiled import keep
@@ -198,7 +199,7 @@ def main() -> None:
         lines += compare(judge, options.recipes.split(","), range(options.seeds), options.out)
     text = "\n".join(table(lines))
     print(text)
-    (options.out / "recipes.md").write_text(text + "\n")
+    files.write_text(options.out / "recipes.md", text)
 
 
 if __name__ == "__main__":

@@ -61,6 +61,20 @@ def prepare(directory: Path) -> None:
     probe.unlink()
 
 
+def write_text(path: Path, text: str) -> None:
+    """Writes a report that bears our mark, in place of an earlier one at most.
+
+    Args:
+      path: of the file.
+      text: with the mark in it, or Markdown, which gets it in a comment.
+    Raises:
+      UsageError: what is there was not made by stjax.
+    """
+    claim(path.parent, path)
+    with replacing(path) as temporary:
+        temporary.write_text(text if MARK in text else f"{text.rstrip()}\n\n<!-- {MARK} -->\n", encoding="utf-8")
+
+
 def claim(directory: Path, path: Path, *, known: bool = False) -> Path:
     """`path`, if writing there can lose nothing of anybody else's.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -11,12 +12,14 @@ import sys
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
 from stjax import UsageError, cli, compiled, files, show
 from stjax.atlas import folder, results
 from stjax.atlas.meeting import Meeting, Place
 from stjax.errors import printable
+from stjax.figures import animate
 
 
 def within(capsys, monkeypatch, *arguments: object) -> tuple[int, str, str]:
@@ -268,3 +271,27 @@ def test_two_runs_at_once_do_not_mix(tmp_path, weights):
     assert "one run at a time" in refused or "with one set of settings" in refused
     assert len({record["seed"] for record in results.read(out)}) == 1
     assert len(results.read(out)) == 8
+
+
+def test_reports_and_pictures_replace_their_own_kind_alone(tmp_path):
+    for name, text in (("a.md", "| a | b |"), ("a.json", json.dumps({"made": files.MARK}))):
+        for _ in range(2):
+            files.write_text(tmp_path / name, text)
+        assert (tmp_path / name).read_text().startswith(text)
+    for _ in range(2):
+        animate.png(tmp_path / "a.png", np.zeros((4, 4, 3), np.uint8))
+        animate.gif(tmp_path / "a.gif", np.zeros((2, 4, 4, 3), np.uint8))
+    before = tree(tmp_path)
+    for name in ("b.md", "b.png", "b.gif"):
+        put(tmp_path / name)
+        link(tmp_path / f"c{name[1:]}", tmp_path / name)
+    for name in ("b.md", "c.md"):
+        with pytest.raises(UsageError, match="nothing but files that stjax made may be replaced"):
+            files.write_text(tmp_path / name, "other")
+    for name in ("b", "c"):
+        with pytest.raises(UsageError, match="nothing but files"):
+            animate.png(tmp_path / f"{name}.png", np.zeros((4, 4, 3), np.uint8))
+        with pytest.raises(UsageError, match="nothing but files"):
+            animate.gif(tmp_path / f"{name}.gif", np.zeros((2, 4, 4, 3), np.uint8))
+    assert before.items() <= tree(tmp_path).items()
+    assert {path.read_text() for path in tmp_path.glob("b.*")} == {"mine"}

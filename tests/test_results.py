@@ -51,6 +51,16 @@ def test_names_follow_layer_unit_and_chi(layer, chi, name):
     assert results.array_name(layer, Job(7, chi)) == name
 
 
+@pytest.mark.parametrize("name", ["arrays/conv3_fusion/unit0007_chi0.5.npz", results.MANIFEST])
+def test_a_result_alone_replaces_nothing_of_others_either(tmp_path, name):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(UsageError, match="; move it, or choose another"):
+        write(tmp_path, found())
+    assert (tmp_path / name).read_text() == "mine"
+    assert files(tmp_path) == [name]
+
+
 def test_close_values_of_chi_do_not_share_a_file():
     assert results.array_name("fc6", Job(7, 1.0, 2)) == "arrays/fc6/unit0007_chi1_start2.npz"
     assert results.array_name("fc6", Job(7, 1.0)) != results.array_name("fc6", Job(7, 1.0 + 1e-7))

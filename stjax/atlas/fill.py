@@ -113,7 +113,7 @@ def fill(
             class_names,
             floored=one.job.unit in task.floored,
         )
-        line = results.write(directory, line, one, place)
+        line = results.write(directory, line, one, place, guarded=True)
         if finished:
             finished(line)
 

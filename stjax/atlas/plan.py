@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from stjax.ascent.recipes import Recipe
 from stjax.errors import UsageError
@@ -88,8 +87,8 @@ def seed_key(seed: int) -> jax.Array:
     check_seed(seed)
     small = jax.random.key(0)
     words = jax.random.key_data(small).shape[0]
-    halves = np.asarray([seed >> 32, seed & 0xFFFFFFFF] * (words // 2), np.uint32)
-    return jax.random.wrap_key_data(jnp.asarray(halves), impl=jax.random.key_impl(small))
+    halves = jnp.asarray([seed >> 32, seed & 0xFFFFFFFF] * (words // 2), jnp.uint32)
+    return jax.random.wrap_key_data(halves, impl=jax.random.key_impl(small))
 
 
 def prng() -> str:

@@ -136,17 +136,26 @@ def record(
     }
 
 
-def write(directory: Path, line: Mapping[str, Any], found: Found, place: Place = ALONE) -> dict[str, Any]:
+def write(
+    directory: Path, line: Mapping[str, Any], found: Found, place: Place = ALONE, *, guarded: bool = False
+) -> dict[str, Any]:
     """Stores a job: its arrays under a temporary name, renamed when whole; then its line. Both are on the disk after.
 
+    Args:
+      directory: of results.
+      line: from `record`.
+      found: the job, as found.
+      place: of this process, whose manifest is written.
+      guarded: `folder.guard` has seen to it that nobody else's files have these names.
     Returns:
       The line as written, with the checksum of the array file.
     Raises:
       OSError: there is no room, say; then there is no line.
-      UsageError: a link leads out of the folder.
+      UsageError: a link leads out of the folder, or somebody else's file is in the way.
     """
-    # That no file of somebody else's has this name was seen to when the folder was taken, see `folder.guard`.
-    path = claim(directory, directory / line["arrays"], known=True)
+    if not guarded:
+        read(directory)
+    path = claim(directory, directory / line["arrays"], known=guarded)
     digest = arrays.save(path, {name: x for name, x in found.clip._asdict().items() if x is not None})
     line = {**line, "sha256": digest}
     with open(claim(directory, directory / manifest_name(place), known=True), "ab+") as file:

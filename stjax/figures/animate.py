@@ -1,4 +1,4 @@
-"""Pictures in uint8 -> PNG, GIF and MP4 files, each there whole or not at all."""
+"""Pictures in uint8 -> PNG, GIF and MP4 files, each there whole or not at all, in place of one of ours at most."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from stjax.errors import UsageError
-from stjax.files import MARK, replacing
+from stjax.files import MARK, claim, replacing
 
 FRAME_MS = 150
 """How long one flow field is shown, as in the paper's figures (method.md, section 5)."""
@@ -21,7 +21,7 @@ def png(path: Path, picture: NDArray[np.uint8]) -> Path:
     """Writes one picture, (height, width, rgb=3) uint8, without loss. Returns `path`."""
     made = PngInfo()
     made.add_text("Software", MARK)
-    with replacing(path) as temporary:
+    with replacing(claim(path.parent, path)) as temporary:
         Image.fromarray(_rgb(picture[None])[0]).save(temporary, format="PNG", compress_level=4, pnginfo=made)
     return path
 
@@ -59,7 +59,7 @@ def gif(path: Path, frames: NDArray[np.uint8], milliseconds: int = FRAME_MS) -> 
     drawn = [Image.fromarray(number) for number in numbers]
     for image in drawn:
         image.putpalette(colours)
-    with replacing(path) as temporary:
+    with replacing(claim(path.parent, path)) as temporary:
         drawn[0].save(
             temporary,
             format="GIF",
@@ -101,7 +101,7 @@ def mp4(path: Path, frames: NDArray[np.uint8], milliseconds: int = FRAME_MS) -> 
     options = ["-vf", "scale=out_color_matrix=bt709:out_range=tv", "-crf", "16", "-movflags", "+faststart"]
     options += ["-metadata", f"comment={MARK}"]
     options += [word for key, value in tags.items() for word in (f"-{key}", value)]
-    with replacing(path) as temporary:
+    with replacing(claim(path.parent, path)) as temporary:
         writer = write_frames(
             str(temporary),
             (width, height),
