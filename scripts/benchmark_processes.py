@@ -20,28 +20,31 @@ from markdown_table import markdown_table
 
 from stjax.atlas import results
 
-LAYER = "motion/conv3_2"
-COMMAND = ["visualize", LAYER, "--units", "0:12", "--chi", "1", "--steps", "3", "--chunk", "1"]
+MODEL, LAYER = "vgg16-imagenet", "motion/conv2_2"
+COMMAND = ["visualize", LAYER, "-m", MODEL, "--units", "0:12", "--chi", "1", "--chunk", "1"]
+"""All steps of the recipe: where two programs differ in a last bit, they make 100 grey levels of it."""
+THREADS = "8"
+"""A CPU's products are cut by the number of its threads, which are as many as it has cores, or simulated devices."""
 
 # Prints what the compiled step of a spread chunk exchanges between devices.
 EXCHANGES = f"""
 import dataclasses, jax, numpy as np, stjax
 from stjax.atlas import plan, run, sharding
-network = stjax.load("embedded")
+network = stjax.load("{MODEL}")
 shown, recipe = stjax.view(network.module, "{LAYER}"), dataclasses.replace(stjax.PAPER, steps=1)
 advance, told = run.advance, []
 def step(*arguments):
     told.extend(sharding.exchanges(advance.lower(*arguments).compile().as_text()))
     return advance(*arguments)
 run.advance = step
-asked = plan.jobs(shown, range(jax.device_count()), [1.0])
-list(run.climb(shown, recipe, network.params, jax.random.key(0), asked, ahat=np.ones(999), slots=1))
+asked, ahat = plan.jobs(shown, range(jax.device_count()), [1.0]), network.statistics.ahat["{LAYER}"]
+list(run.climb(shown, recipe, network.params, jax.random.key(0), asked, ahat=ahat, chunk=1))
 print(",".join(told) or "none")
 """
 
 
 def scaling() -> list[dict[str, Any]]:
-    """The same results by 1, 2, 4 and 8 simulated devices, and by two processes of four."""
+    """The same bytes by 1, 2, 4 and 8 simulated devices, and by two processes of four."""
     rows, reference = [], None
     with tempfile.TemporaryDirectory() as folder:
         for processes, devices in ((1, 1), (1, 2), (1, 4), (1, 8), (2, 4)):
@@ -106,7 +109,7 @@ def _run(out: Path, processes: int, devices: int) -> None:
 
 def _python(words: list[str], devices: int | None, **more: str) -> subprocess.Popen[str]:
     """A Python process; with simulated devices in place of real ones, if a number is given."""
-    simulated = {} if devices is None else {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
+    simulated = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices), "NPROC": THREADS} if devices else {}
     return subprocess.Popen(
         [sys.executable, *words],
         stdout=subprocess.PIPE,

@@ -1,10 +1,15 @@
-"""Which recipe reaches PAPER's value of equation (1) in the fewest steps, and are its pictures as good?
+"""Which recipe finds inputs that a unit answers to strongly, wherever they lie and however they are stored?
 
-For each layer: value of (1) of the stored window, without jitter, after so many steps, as a median over units
-and chi; the steps after which the median reaches PAPER's; and a picture with one row a recipe.
+For each layer and recipe, over units, chi and seeds, the median of: the value of equation (1) of the stored window;
+activation / ahat; the share of the activation that is left after shifts by 1 to 4 pixels, a blur of 1 pixel and 8-bit
+storage (see robustness.py); activation / ahat in other networks, where the same unit means the same; and the steps
+and seconds of CPU time a result. Below them the same of the real input that excites each unit most: what is natural.
+
+Each run is a line of <out>/recipes.jsonl at once, and is not computed again; pictures have one row a recipe.
 
     python scripts/compare_recipes.py --out comparison
-    python scripts/compare_recipes.py --layers motion/conv4_3 --chi 10,0
+    python scripts/compare_recipes.py --layers motion/conv3_3 --chi 10,0 --units 4
+    python scripts/compare_recipes.py --model embedded --others embedded-seed1,embedded-seed2 --layers classes
 """
 
 from __future__ import annotations
@@ -12,114 +17,188 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from markdown_table import markdown_table
+from references import strongest
 from rich.progress import track
+from robustness import KINDS, SHIFTS, activations, kept, shifted
 
 import stjax
-from stjax.ascent.optimizers import Adam, Sobolev
-from stjax.ascent.recipes import FAST, PAPER, Recipe
-from stjax.ascent.regularizers import KAPPA
-from stjax.atlas import plan, run
+from stjax.ascent.optimizers import Adam
+from stjax.ascent.recipes import FAST, PAPER, VIVID, Recipe
+from stjax.compiled import keep
 from stjax.figures import animate, color, layout
+from stjax.networks.geometry import View
+from stjax.types import Clip
 
-LAYERS = ("appearance/conv3_3", "appearance/conv4_3", "appearance/conv5_3")
-LOOKS = (10, 20, 30, 40, 50, 60, 70, 100, 150, 200, 300)
+LAYERS = tuple(f"appearance/{name}" for name in ("conv2_2", "conv3_3", "conv4_1", "conv4_3"))
 
 CANDIDATES = {
     "paper": PAPER,
     "fast": FAST,
-    "adam 10": Recipe(steps=100, optimizer=Adam(rate=10.0)),
-    "adam 20, fading": Recipe(steps=60, optimizer=Adam(rate=20.0, final=0.05)),
-    "fast without smoothing": dataclasses.replace(FAST, optimizer=Sobolev(reach=0.0)),
-    "fast with jitter": dataclasses.replace(FAST, jitters=True),
-    "fast from PAPER's start": dataclasses.replace(FAST, start=PAPER.start),
+    "fast without jitter": dataclasses.replace(FAST, jitter=None),
+    "vivid": VIVID,
+    "vivid with jitter": dataclasses.replace(VIVID, jitter=FAST.jitter),
+    "adam": Recipe(steps=100, optimizer=Adam(rate=10.0)),
 }
+REAL = "real input"
 
 
-def trace(
-    network: stjax.Model, layer: str, recipe: Recipe, units: range, chi: list[float], seed: int
-) -> tuple[dict[int, np.ndarray], stjax.Clip, np.ndarray]:
-    """Value of (1) of every job after each of LOOKS steps; the clips; activations over ahat."""
-    view = stjax.view(network.module, layer)
-    recipe = recipe.aim(layer, view.stride)
-    asked = plan.jobs(view, units, chi)
-    ahat = np.asarray(network.statistics.ahat[layer])
-    size = plan.chunk(view, recipe, network.params)
-    parts = [asked[i : i + size] for i in range(0, len(asked), size)]
-    values: dict[int, list[np.ndarray]] = {}
-    clips, gains = [], []
-    for part in parts:
-        padded = part + [part[-1]] * (size - len(part))
-        numbers = jnp.asarray([job.unit for job in padded])
-        strengths = run.weigh(recipe, view.rho, ahat, KAPPA, padded)
-        key = jax.random.key(seed)
-        states, keys, slope = run.begin(view, recipe, network.params, key, numbers, strengths, stjax.Clip())
-        for step in range(1, recipe.steps + 1):
-            states, slope = run.advance(view, recipe, network.params, keys, numbers, strengths, states, slope, None)
-            if step in LOOKS or step == recipe.steps:
-                windows, summary = run.measure(view, recipe, network.params, numbers, strengths, states.clip)
-                values.setdefault(step, []).append(np.asarray(summary.value)[: len(part)])
-        real = slice(len(part))
-        clips.append(jax.tree.map(lambda a, real=real: np.asarray(a)[real], windows))
-        gains.append(np.asarray(summary.activation)[: len(part)] / ahat[[job.unit for job in part]])
-    joined = jax.tree.map(lambda *a: np.concatenate(a), *clips)
-    return {step: np.concatenate(v) for step, v in values.items()}, joined, np.concatenate(gains)
+Line = dict[str, Any]
+"""Of recipes.jsonl: what was asked, and a list of numbers, one a job, for each measure."""
 
 
-def picture(path: Path, rows: dict[str, stjax.Clip], mean: tuple[float, float, float]) -> None:
-    """One row a recipe, one column a job."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Judge:
+    """What is measured of inputs of one layer.
+
+    Args:
+      model: that they are found in.
+      others: networks in which a unit of the same number means the same.
+      layer: an endpoint name.
+      units, chi: one job for each pair.
+    """
+
+    model: stjax.Model
+    others: tuple[stjax.Model, ...]
+    layer: str
+    units: tuple[int, ...]
+    chi: tuple[float, ...]
+
+    @property
+    def view(self) -> View:
+        return stjax.view(self.model.module, self.layer)
+
+    def measures(self, clips: Clip, units: np.ndarray, margin: int = 0) -> Line:
+        """activation / ahat of (jobs, ...) windows, what is left of it, and activation / ahat in the other networks."""
+        recipe = FAST.aim(self.layer, self.view.stride)
+        a, left = kept(self.view, recipe, self.model, units, clips, margin)
+        shown = {"gain": a / _ahat(self.model, self.layer)[units]} | left
+        for other in self.others:
+            there = stjax.view(other.module, self.layer)
+            elsewhere = activations(there, recipe, other.params, units, shifted(clips, 0, 0, margin))
+            shown[other.name] = np.asarray(elsewhere) / _ahat(other, self.layer)[units]
+        return {name: np.round(values, 4).tolist() for name, values in shown.items()}
+
+    def found(self, recipe: Recipe, seed: int) -> tuple[Line, Clip]:
+        """One recipe on all jobs from one seed: its numbers, and the clips with one axis of jobs."""
+        clock: list[float] = []
+        clips, summary = stjax.visualize_units(
+            self.view,
+            recipe,
+            self.model.params,
+            jax.random.key(seed),
+            units=self.units,
+            chi=self.chi,
+            ahat=_ahat(self.model, self.layer),
+            progress=lambda _: clock.append(time.process_time()),
+        )
+        # The first step is compiled before it runs. CPU time, since other programs may hold the processor meanwhile.
+        seconds = (clock[-1] - clock[1]) * len(clock) / (len(clock) - 1) / summary.value.size
+        clips = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), clips)
+        units = np.repeat(self.units, summary.value.shape[1])
+        numbers = {"value": np.round(summary.value.ravel(), 3).tolist(), "steps": recipe.steps, "seconds": seconds}
+        return numbers | self.measures(clips, units), clips
+
+    def real(self) -> tuple[Line, Clip]:
+        """The real input that excites each unit most, shifted within its real neighbours where the layer has a cone."""
+        clips, margin = strongest(self.model, self.view, list(self.units), max(SHIFTS))
+        return self.measures(clips, np.asarray(self.units), margin), shifted(clips, 0, 0, margin)
+
+
+def _ahat(model: stjax.Model, layer: str) -> np.ndarray:
+    return np.asarray(model.statistics.ahat[layer])
+
+
+def picture(path: Path, rows: dict[str, Clip], mean: tuple[float, float, float]) -> None:
+    """One row a recipe and stream, in the order of `rows`; one column a job."""
     strips = []
     for clip in rows.values():
-        if clip.appearance is not None:
-            cells = [color.appearance(x, mean)[0] for x in clip.appearance]
-        else:
-            cells = [color.direction(x[0])[0] for x in clip.motion]
-        side = layout.fit(cells[0].shape[0])
-        cells = [np.pad(layout.resize(c[None], side)[0], ((4, 4), (4, 4), (0, 0)), constant_values=255) for c in cells]
-        strips.append(np.concatenate(cells, axis=1))
+        for stream, x in clip._asdict().items():
+            if x is None:
+                continue
+            cells = [color.appearance(c, mean)[0] if stream == "appearance" else color.direction(c[0])[0] for c in x]
+            side = layout.fit(cells[0].shape[0])
+            cells = [layout.resize(c[None], side)[0] for c in cells]
+            strips.append(np.concatenate([np.pad(c, ((4, 4), (4, 4), (0, 0)), constant_values=255) for c in cells], 1))
+    width = max(strip.shape[1] for strip in strips)
+    strips = [np.pad(s, ((0, 0), (0, width - s.shape[1]), (0, 0)), constant_values=255) for s in strips]
     animate.png(path, np.concatenate(strips))
+
+
+def table(lines: list[Line]) -> list[str]:
+    """Medians over units, chi and seeds, one row for each layer and recipe; shares in per cent."""
+    groups: dict[tuple[str, str], list[Line]] = {}
+    for line in lines:
+        groups.setdefault((line["layer"], line["recipe"]), []).append(line)
+    others = list(dict.fromkeys(name for line in lines for name in line["others"]))
+    rows = []
+    for (layer, recipe), group in groups.items():
+
+        def median(name: str, form: str, group: list[Line] = group) -> str:
+            values = [v for line in group for v in np.ravel(line.get(name, []))]
+            return format(float(np.median(values)), form) if values else ""
+
+        numbers = [median("value", ".1f"), median("gain", ".2f"), *(median(kind, ".0%") for kind in KINDS)]
+        ends = [*(median(name, ".2f") for name in others), median("steps", ".0f"), median("seconds", ".2f")]
+        rows.append([layer, recipe, *numbers, *ends])
+    heads = ["layer", "recipe", "value of (1)", "a / ahat", *KINDS, *(f"in {o}" for o in others), "steps", "CPU s"]
+    return markdown_table(heads, rows)
+
+
+def compare(judge: Judge, names: list[str], seeds: range, out: Path) -> list[Line]:
+    """Lines of one layer: those that the file has, and those computed now. Draws the first seed's clips found now."""
+    file = out / "recipes.jsonl"
+    old = [json.loads(text) for text in file.read_text().splitlines()] if file.exists() else []
+    lines, rows = [], {}
+    runs = [(name, seed) for name in names for seed in seeds] + [(REAL, 0)]
+    for name, seed in track(runs, description=judge.layer):
+        of = {"model": judge.model.name, "others": [other.name for other in judge.others], "layer": judge.layer}
+        of |= {"recipe": name, "settings": repr(CANDIDATES.get(name)), "seed": seed}
+        of |= {"units": list(judge.units), "chi": list(judge.chi)}
+        line = next((line for line in old if of.items() <= line.items()), None)
+        if line is None:
+            numbers, clips = judge.real() if name == REAL else judge.found(CANDIDATES[name], seed)
+            line = of | numbers
+            with file.open("a") as end:
+                end.write(json.dumps(line) + "\n")
+            if seed == seeds[0] or name == REAL:
+                rows[name] = clips
+        lines.append(line)
+    if rows:
+        picture(out / f"{judge.model.name}-{judge.layer.replace('/', '-')}.png", rows, judge.model.preprocessing.mean)
+        print(f"rows from above: {', '.join(rows)}")
+    return lines
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="vgg16-imagenet", help="a name or a .safetensors file")
+    parser.add_argument("--others", default="", help="networks with the same units, with commas between")
     parser.add_argument("--layers", default=",".join(LAYERS))
-    parser.add_argument("--recipes", default=";".join(CANDIDATES), help="names of candidates, with ; between")
-    parser.add_argument("--units", type=int, default=8, help="the first so many units")
+    parser.add_argument("--recipes", default="paper,fast,fast without jitter", help=f"of {', '.join(CANDIDATES)}")
+    parser.add_argument("--units", type=int, default=6, help="the first so many units")
     parser.add_argument("--chi", default="10,0", help="of layers that see motion")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("comparison"))
     options = parser.parse_args()
-    network = stjax.load("vgg16-imagenet")
+    keep()
     options.out.mkdir(parents=True, exist_ok=True)
-    chi = [float(c) for c in options.chi.split(",")]
-    results: list[dict[str, Any]] = []
+    model = stjax.load(options.model)
+    others = tuple(stjax.load(name) for name in options.others.split(",") if name)
+    chi = tuple(float(c) for c in options.chi.split(","))
+    lines = []
     for layer in options.layers.split(","):
-        rows = {}
-        for name in track(options.recipes.split(";"), description=layer):
-            recipe = CANDIDATES[name]
-            values, rows[name], gains = trace(network, layer, recipe, range(options.units), chi, options.seed)
-            medians = {step: float(np.median(v)) for step, v in values.items()}
-            gain = float(np.median(gains))
-            results.append({"layer": layer, "recipe": name, "values": medians, "gain": gain})
-        picture(options.out / f"{layer.replace('/', '-')}.png", rows, network.preprocessing.mean)
-    steps = sorted({step for r in results for step in r["values"]})
-    rows = []
-    for r in results:
-        goal = next((p["values"][300] for p in results if p["layer"] == r["layer"] and p["recipe"] == "paper"), None)
-        reached = next((s for s in steps if goal is not None and r["values"].get(s, -np.inf) >= goal), None)
-        cells = [f"{r['values'][s]:.1f}" if s in r["values"] else "" for s in steps]
-        ends = [f"{r['gain']:.1f}", str(reached or "not reached")]
-        rows.append([r["layer"], r["recipe"], *cells, *ends])
-    lines = markdown_table(["layer", "recipe", *steps, "a / ahat", "steps to PAPER's value"], rows)
-    print("\n".join(lines))
-    (options.out / "recipes.md").write_text("\n".join(lines) + "\n")
-    (options.out / "recipes.json").write_text(json.dumps(results, indent=2))
+        judge = Judge(model=model, others=others, layer=layer, units=tuple(range(options.units)), chi=chi)
+        lines += compare(judge, options.recipes.split(","), range(options.seeds), options.out)
+    text = "\n".join(table(lines))
+    print(text)
+    (options.out / "recipes.md").write_text(text + "\n")
 
 
 if __name__ == "__main__":

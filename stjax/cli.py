@@ -21,7 +21,7 @@ from rich.table import Table
 from stjax import compiled, completion, show, weight_commands, zoo
 from stjax.ascent import recipes
 from stjax.ascent.regularizers import KAPPA
-from stjax.atlas import fill, hosts, plan, results, resume
+from stjax.atlas import fill, hosts, plan, resume
 from stjax.atlas import run as atlas
 from stjax.convert.store import Model, count
 from stjax.errors import UsageError, choose, nearest
@@ -169,40 +169,43 @@ def visualize(
     if re.match(r"\w\w+:/", str(folder)):
         raise UsageError(f"the output folder must be a local or mounted one: got {folder}; mount it, with gcsfuse say")
     compiled.keep()
-    # Before the processes meet none of them writes, so all of them read the same and share out the same.
-    records = results.read(folder) if distributed else []
-    place = hosts.meet(coordinator, processes, process) if distributed else hosts.ALONE
-    network = zoo.load(model)
-    settings = {
-        "kappa": kappa,
-        "seed": seed,
-        "steps": how.steps,
-        "recipe": how.name,
-        "model": network.name,
-        "weights": network.checksum,
-        "precision": precision,
-        "mean": list(network.preprocessing.mean),
-        "device": jax.devices()[0].device_kind,
-        "versions": {name: importlib.metadata.version(name) for name in ("stjax", "jax", "jaxlib", "flax", "optax")},
-    }
-    tasks = [
-        _task(network, name, units, chi, starts, how, settings, chunk, rounding) for name in _layers(network, layer)
-    ]
-    for task in tasks:
-        atlas.check(task.view, network.params, task.asked, ahat=task.ahat, kappa=kappa, chunk=chunk)
-    request = show.Request(
-        out=folder,
-        network=network,
-        recipe=how,
-        tasks=tasks,
-        place=place,
-        kappa=kappa,
-        seed=seed,
-        chunk=chunk,
-        precision=rounding,
-    )
-    if not show.show(request, records, console):
-        raise typer.Exit(1)
+    with hosts.meet(coordinator, processes, process, _wait) if distributed else hosts.Meeting() as meeting:
+        network = zoo.load(model)
+        settings = {
+            "kappa": kappa,
+            "seed": seed,
+            "steps": how.steps,
+            "recipe": how.name,
+            "model": network.name,
+            "weights": network.checksum,
+            "precision": precision,
+            "mean": list(network.preprocessing.mean),
+            "device": jax.devices()[0].device_kind,
+            "versions": {
+                name: importlib.metadata.version(name) for name in ("stjax", "jax", "jaxlib", "flax", "optax")
+            },
+        }
+        tasks = [
+            _task(network, name, units, chi, starts, how, settings, chunk, rounding) for name in _layers(network, layer)
+        ]
+        for task in tasks:
+            atlas.check(task.view, network.params, task.asked, ahat=task.ahat, kappa=kappa, chunk=chunk)
+        request = show.Request(
+            out=folder,
+            network=network,
+            recipe=how,
+            tasks=tasks,
+            kappa=kappa,
+            seed=seed,
+            chunk=chunk,
+            precision=rounding,
+        )
+        if not show.show(request, meeting, console):
+            raise typer.Exit(1)
+
+
+def _wait(text: str) -> None:
+    console.print(text, style="dim", highlight=False, markup=False, soft_wrap=True)
 
 
 def _task(

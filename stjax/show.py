@@ -18,7 +18,7 @@ from stjax.ascent.recipes import Recipe
 from stjax.atlas import fill, folder, hosts, results, resume
 from stjax.atlas import run as atlas
 from stjax.atlas.fill import Share, Task
-from stjax.atlas.hosts import Place
+from stjax.atlas.meeting import Meeting, Place
 from stjax.convert.store import Model
 from stjax.errors import UsageError
 from stjax.figures.records import bare
@@ -37,7 +37,6 @@ class Request:
       network: with the statistics that the tasks have.
       recipe: not aimed.
       tasks: layers of one name, that of the sheets.
-      place: of this process.
       kappa, chunk, precision: as for `visualize_units`.
       seed: of every layer's key.
     """
@@ -46,14 +45,13 @@ class Request:
     network: Model
     recipe: Recipe
     tasks: Sequence[Task]
-    place: Place
     kappa: float
     seed: int
     chunk: int | None
     precision: Any
 
 
-def show(request: Request, records: Sequence[Mapping[str, Any]], console: Console) -> bool:
+def show(request: Request, meeting: Meeting, console: Console) -> bool:
     """Finds, stores and draws what a folder lacks of some tasks, and says so; True if then all of it is there.
 
     Each process finds and draws its own share. The first alone shows progress, waits at the end for the results of
@@ -61,29 +59,31 @@ def show(request: Request, records: Sequence[Mapping[str, Any]], console: Consol
 
     Args:
       request: what is asked for.
-      records: where several processes share the work, from `results.read`, taken before they met.
+      meeting: of the processes that share the work.
       console: for progress and warnings.
     Raises:
-      UsageError: the folder holds other work, or somebody else's files in the way, or cannot take the results.
+      UsageError: the folder holds other work, or somebody else's files in the way, or cannot take the results; or
+        another process has ended before the work began.
       Stopped: Ctrl-C.
     """
-    out, tasks, place = request.out, request.tasks, request.place
-    alone = place == hosts.ALONE
+    out, tasks, place = request.out, request.tasks, meeting.place
     folder.prepare(out)
-    with folder.hold(out, alone=alone):
+    with folder.hold(out, meeting):
         # Read and judged while nobody else can change it; touched only then.
-        if alone:
-            records = results.read(out)
+        records = results.read(out)
         shares = [fill.share(out, task, records, place) for task in tasks]
         jobs = {task.view.layer: share.jobs for task, share in zip(tasks, shares, strict=True)}
         folder.guard(out, records, jobs, place)
-        if alone:
-            folder.sweep(out)
-        return _fill(request, shares, records, console)
+        # Nobody writes before all have read, so that all of them have read the same and share out the same.
+        meeting.wait(resume.digest([[task.settings["work"], task.asked] for task in tasks]))
+        meeting.end()
+        return _fill(request, place, shares, records, console)
 
 
-def _fill(request: Request, shares: Sequence[Share], records: Sequence[Mapping[str, Any]], console: Console) -> bool:
-    out, network, recipe, tasks, place = (request.out, request.network, request.recipe, request.tasks, request.place)
+def _fill(
+    request: Request, place: Place, shares: Sequence[Share], records: Sequence[Mapping[str, Any]], console: Console
+) -> bool:
+    out, network, recipe, tasks = request.out, request.network, request.recipe, request.tasks
     total, tally = sum(len(share.jobs) for share in shares), _Tally()
     try:
         with (

@@ -91,9 +91,13 @@ def load(name_or_file: str | Path) -> Model:
     if name in ENTRIES:
         return store.load(shipped(f"{name}.safetensors"))
     path = Path(name_or_file)
-    if path.suffix == ".safetensors" and path.is_file():
+    try:
+        there = path.is_file()
+    except OSError as error:
+        raise UsageError(f"a weights file must be readable: {name}: {error.strerror}") from None
+    if there and path.suffix == ".safetensors":
         return store.load(path)
-    if path.is_file():
+    if there:
         raise UsageError(f"a weights file must be a .safetensors file: {name} is not; nearest: stjax convert {name}")
     if path.suffix or len(path.parts) > 1:
         raise UsageError(f"a weights file must be an existing .safetensors file: {name} is not")

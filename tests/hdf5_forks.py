@@ -16,13 +16,13 @@ import sys
 import time
 from pathlib import Path
 
-CHILD = Path(__file__).parents[1] / "stjax" / "convert" / "readers" / "hdf5_child.py"
+from stjax.convert.readers import hdf5
 
 
 def main() -> None:
     """All files, one after another."""
     folder, seconds = Path(sys.argv[1]), float(sys.argv[2])
-    spec = importlib.util.spec_from_file_location("hdf5_child", CHILD)
+    spec = importlib.util.spec_from_file_location("hdf5_child", hdf5.CHILD)
     child = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(child)
     codes = []
@@ -32,7 +32,8 @@ def main() -> None:
         pid = os.fork()
         if not pid:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-            sys.argv = ["", str(folder / str(number)), str(out)]
+            file = folder / str(number)
+            sys.argv = ["", str(file), str(out), json.dumps(hdf5.limits(file.stat().st_size))]
             try:
                 child.main()
             except SystemExit:

@@ -123,4 +123,5 @@ def test_objects_of_the_interface_satisfy_their_protocols():
     assert isinstance(stjax.Neuron("fc6"), types.Objective)
     assert isinstance(regularizers.LocalEnergy(), types.Regularizer)
     assert isinstance(transforms.Jitter(size=2), types.Transform)
+    assert isinstance(stjax.FAST.jitter, transforms.JitterRule)
     assert isinstance(stjax.PAPER.optimizer, optimizers.Optimizer)

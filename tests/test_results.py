@@ -52,6 +52,7 @@ def test_names_follow_layer_unit_and_chi(layer, chi, name):
 
 
 def test_close_values_of_chi_do_not_share_a_file():
+    assert results.array_name("fc6", Job(7, 1.0, 2)) == "arrays/fc6/unit0007_chi1_start2.npz"
     assert results.array_name("fc6", Job(7, 1.0)) != results.array_name("fc6", Job(7, 1.0 + 1e-7))
 
 

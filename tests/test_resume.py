@@ -21,6 +21,7 @@ from numpy.lib import format as npy
 
 from stjax import FAST, PAPER, UsageError, arrays, cli
 from stjax.atlas import folder, results, resume
+from stjax.atlas.meeting import ALONE, Meeting, Place
 from stjax.atlas.plan import Job
 from stjax.atlas.writer import Writer
 from stjax.files import checksum
@@ -103,14 +104,33 @@ def test_only_what_is_missing_is_done(tmp_path, weights, capsys, monkeypatch):
     assert picture.exists()
 
 
+def test_more_starts_are_so_many_more_jobs(tmp_path, weights, capsys, monkeypatch):
+    """And what one start has found stays, to the byte, whoever is found beside it."""
+    out, elsewhere = tmp_path / "atlas", tmp_path / "elsewhere"
+    assert within(capsys, monkeypatch, *words(weights, out, "--units", "2,5"))[0] == 0
+    code, stdout, _ = within(capsys, monkeypatch, *words(weights, out, "--units", "5", "--starts", 3))
+    assert code == 0
+    assert "9 results in" in stdout
+    assert ", 3 of them from before;" in stdout
+    assert "conv3_fusion: 3 starts: their values differ by" in stdout
+    new = [(line["unit"], line["chi"], line["start"]) for line in lines(out)][6:]
+    assert new == [(5, chi, start) for chi in (2.0, 1.0, 0.0) for start in (1, 2)]
+    assert within(capsys, monkeypatch, *words(weights, elsewhere, "--units", "5,0:4", "--starts", 2))[0] == 0
+    found, others = ({line["arrays"]: line["sha256"] for line in lines(each)} for each in (out, elsewhere))
+    shared = found.keys() & others.keys()
+    assert len(shared) == 3 * 3  # starts 0 and 1 of unit 5, start 0 of unit 2
+    assert {name: found[name] for name in shared} == {name: others[name] for name in shared}
+
+
 @pytest.mark.parametrize(
     ("changes", "difference"),
     [
         (("--steps", 2), "steps 3 (now 2);"),
         (("--seed", 1, "--kappa", 0.5), "kappa 0.00660156 (now 0.5), seed 0 (now 1);"),
         (("--recipe", "paper"), r"recipe fast (now paper), constants \w+ (now \w+);"),
+        (("--chunk", 3), "chunk 32 (now 3);"),
     ],
-    ids=["steps", "seed and kappa", "recipe"],
+    ids=["steps", "seed and kappa", "recipe", "chunk"],
 )
 def test_other_settings_are_refused_and_the_difference_shown(
     tmp_path, weights, capsys, monkeypatch, changes, difference
@@ -134,6 +154,7 @@ def test_the_work_is_what_a_result_depends_on():
     for same_work in ({"device": "H200"}, {"versions": {"stjax": "1", "jax": "2", "numpy": "4"}}):
         assert resume.stamp(settings | same_work, "fc6", FAST, ahat)["work"] == work
     others = [
+        resume.stamp(settings, "fc6", FAST, ahat, 4),
         resume.stamp(settings | {"weights": "abd"}, "fc6", FAST, ahat),
         resume.stamp(settings | {"versions": {"stjax": "1", "jax": "3"}}, "fc6", FAST, ahat),
         resume.stamp(settings, "fc7", FAST, ahat),
@@ -141,7 +162,7 @@ def test_the_work_is_what_a_result_depends_on():
         resume.stamp(settings, "fc6", dataclasses.replace(FAST, bound=100.0), ahat),
         resume.stamp(settings, "fc6", FAST, 2 * ahat),
     ]
-    assert len({work, *(other["work"] for other in others)}) == 7
+    assert len({work, *(other["work"] for other in others)}) == 8
 
 
 def test_layers_of_other_settings_may_share_a_folder(tmp_path):
@@ -279,18 +300,28 @@ def test_a_full_disk_is_one_line_and_costs_nothing_finished(tmp_path, weights, w
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "free"), [(True, True, False), (True, False, False), (False, True, False), (False, False, True)]
+    ("place", "other", "free"),
+    [
+        (ALONE, ALONE, False),
+        (ALONE, Place(0, 2), False),
+        (Place(0, 2), ALONE, False),
+        (Place(1, 2), ALONE, False),
+        (Place(0, 2), Place(1, 2), True),
+        (Place(1, 3), Place(2, 3), True),
+        (Place(0, 2), Place(0, 2), False),
+        (Place(1, 2), Place(0, 2), False),
+    ],
 )
-def test_a_folder_is_filled_by_one_run_at_a_time(tmp_path, first, second, free):
-    """The processes of a distributed run share it; anything else is alone."""
-    with folder.hold(tmp_path, alone=first):
+def test_a_folder_is_filled_by_one_run_at_a_time(tmp_path, place, other, free):
+    """The processes of a distributed run share it, once their first has it; another run does not get it from any."""
+    with folder.hold(tmp_path, Meeting(place)):
         if free:
-            with folder.hold(tmp_path, alone=second):
+            with folder.hold(tmp_path, Meeting(other)):
                 pass
         else:
-            with pytest.raises(UsageError, match="one run at a time"), folder.hold(tmp_path, alone=second):
+            with pytest.raises(UsageError, match="one run at a time"), folder.hold(tmp_path, Meeting(other)):
                 pass
-    with folder.hold(tmp_path, alone=second):
+    with folder.hold(tmp_path, Meeting(other)):
         pass
 
 

@@ -229,15 +229,16 @@ def state_dict(made: Tower, *, folded: bool = True, last: str = "classifier.6") 
 # Others
 
 
-def keras3(made: Tower, path: Path) -> None:
-    """Keras 3's .weights.h5."""
+def keras3(made: Tower, path: Path, libver: str = "earliest", **storage: Any) -> None:
+    """Keras 3's .weights.h5; storage, of its data sets, is what h5py knows."""
     import h5py
 
-    with h5py.File(path, "w") as file:
+    with h5py.File(path, "w", libver=libver) as file:
         for number, (name, leaves) in enumerate(_keras(made).items()):
             group = file.create_group(f"layers/{'dense' if name[0] in 'fp' else 'conv2d'}_{number}/vars")
             group.attrs["name"] = name
-            group["0"], group["1"] = leaves["kernel"], leaves["bias"]
+            for i, leaf in enumerate(("kernel", "bias")):
+                group.create_dataset(str(i), data=leaves[leaf], **storage)
 
 
 def keras2(made: Tower, path: Path, *, whole_model: bool = False) -> None:
@@ -285,7 +286,7 @@ def legacy_torch(arrays: Mapping[str, np.ndarray]) -> bytes:
     return b"".join(parts)
 
 
-def zip_torch(arrays: Mapping[str, np.ndarray], path: Path) -> None:
+def zip_torch(arrays: Mapping[str, np.ndarray], path: Path | io.BytesIO) -> None:
     """The form of .pth since PyTorch 1.6."""
     import zipfile
 

@@ -13,9 +13,11 @@ from typing import Any
 from stjax.ascent.objectives import Neuron
 from stjax.ascent.optimizers import Momentum, Optimizer, Sobolev, Strengths
 from stjax.ascent.regularizers import KAPPA, LocalEnergy, SpatialVariation, TemporalVariation
-from stjax.ascent.transforms import jitter
+from stjax.ascent.transforms import JitterRule, OnePixel, QuarterStride
 from stjax.errors import UsageError, nearest
 from stjax.types import Clip, Objective, Regularizer, Transform
+
+PARENT_JITTER = QuarterStride()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +33,7 @@ class Recipe:
       bound: B, the longest a pixel's vector may be, in grey levels; a Clip of two numbers bounds each stream apart.
       start: 95 % quantile of the uniform noise that a run starts from, signed, in grey levels: 80/sqrt(3) in the
         parent code, so x begins within +-51.3.
-      jitters: whether `aim` adds the jitter of the layer's stride.
+      jitter: the rule by which `aim` adds the jitter that suits a layer's stride; None for none.
       transforms: random views, applied in order at each step.
       objective: what is to grow; None until aimed.
       hold: a stream that keeps its start ("appearance" or "motion"), None to move both.
@@ -44,7 +46,7 @@ class Recipe:
     balance: float = 1e4
     bound: float | Clip = 160.0
     start: float = 80.0 / 3**0.5
-    jitters: bool = True
+    jitter: JitterRule | None = PARENT_JITTER
     transforms: tuple[Transform, ...] = ()
     objective: Objective | None = None
     hold: str | None = None
@@ -63,8 +65,8 @@ class Recipe:
           stride: of the layer in pixels.
         """
         objective = Neuron(layer) if isinstance(layer, str) else layer
-        transforms = (*self.transforms, *(jitter(stride) if self.jitters else ()))
-        return dataclasses.replace(self, objective=objective, transforms=transforms, jitters=False)
+        transforms = (*self.transforms, *(self.jitter(stride) if self.jitter else ()))
+        return dataclasses.replace(self, objective=objective, transforms=transforms, jitter=None)
 
     @property
     def margin(self) -> int:
@@ -87,7 +89,7 @@ class Recipe:
 PAPER = Recipe(name="paper", steps=300, optimizer=Momentum())
 """The constants and the update of the parent code (Mahendran & Vedaldi, IJCV 2016)."""
 
-FAST = Recipe(name="fast", steps=60, optimizer=Sobolev(), start=3.0, jitters=False)
+FAST = Recipe(name="fast", steps=60, optimizer=Sobolev(rate=30.0), start=3.0, jitter=OnePixel())
 """PAPER's value of (1) in a fifth of its steps, from a start of almost nothing, without jitter.
 
 Medians over the first 8 units of vgg16-imagenet, `scripts/compare_recipes.py`: conv3_3, PAPER 22.1 after 300
@@ -99,7 +101,7 @@ neither penalty sees. A larger reach climbs faster at first and tints more; with
 """
 
 VIVID = dataclasses.replace(
-    FAST, name="vivid", optimizer=Sobolev(rate=5.0, calm=2.0), balance=1e5, bound=Clip(160.0, 40.0)
+    FAST, name="vivid", optimizer=Sobolev(rate=5.0, calm=2.0), balance=1e5, bound=Clip(160.0, 40.0), jitter=None
 )
 """FAST with ten times the weight on the unit, and with flow that is no faster than real flow often is.
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 
 from stjax.types import Clip
@@ -13,7 +15,6 @@ from stjax.types import Clip
 def crop(clip: Clip, top: Array | int, left: Array | int, side: int) -> Clip:
     """The window of `side` pixels whose first row and column are `top` and `left`, of both streams alike.
 
-    >>> import jax.numpy as jnp
     >>> crop(Clip(appearance=jnp.arange(9.0).reshape(1, 3, 3, 1)), 1, 0, 2).appearance.ravel().tolist()
     [3.0, 4.0, 6.0, 7.0]
     """
@@ -35,13 +36,16 @@ def centre(clip: Clip, margin: int) -> Clip:
 class Jitter:
     """Shifts by 0..size-1 pixels in y and x, uniformly, the same for both streams and all frames.
 
-    The canvas is size - 1 pixels larger than the window, so nothing wraps round.
+    The canvas is size - 1 pixels larger than the window, so nothing wraps round. What is stored is the middle of
+    it, `centre`: the mean of all offsets where their number is odd, half a pixel before it where it is even.
 
     Args:
       size: number of offsets, >= 1.
+      share: of the steps that are shifted at all, 0..1; the others see the middle, as it will be stored.
     """
 
     size: int
+    share: float = 1.0
 
     @property
     def margin(self) -> int:
@@ -49,15 +53,49 @@ class Jitter:
 
     def __call__(self, key: Array, clip: Clip) -> Clip:
         side = next(x.shape[-3] for x in clip if x is not None) - self.margin
-        top, left = jax.random.randint(key, (2,), 0, self.size)
-        return crop(clip, top, left, side)
+        offset = jax.random.randint(key, (2,), 0, self.size)
+        if self.share < 1.0:
+            # The key's own draw of offsets stays what it is for every share.
+            shifts = jax.random.bernoulli(jax.random.fold_in(key, 1), self.share)
+            offset = jnp.where(shifts, offset, self.margin // 2)
+        return crop(clip, offset[0], offset[1], side)
 
 
-def jitter(stride: int) -> tuple[Jitter, ...]:
-    """The parent code's rule: J = max(round(stride / 4), 1), nothing where J is 1.
+@runtime_checkable
+class JitterRule(Protocol):
+    """Which jitter suits a layer. A frozen dataclass, so that its settings are part of a result's identity."""
 
-    >>> [jitter(stride) for stride in (4, 16)]
-    [(), (Jitter(size=4),)]
+    def __call__(self, stride: int) -> tuple[Jitter, ...]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuarterStride:
+    """The parent code's rule: J = max(round(stride / 4), 1) in every step, nothing where J is 1.
+
+    >>> [QuarterStride()(stride) for stride in (4, 16)]
+    [(), (Jitter(size=4, share=1.0),)]
     """
-    size = max(round(stride / 4), 1)
-    return (Jitter(size=size),) if size > 1 else ()
+
+    def __call__(self, stride: int) -> tuple[Jitter, ...]:
+        size = max(round(stride / 4), 1)
+        return (Jitter(size=size),) if size > 1 else ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnePixel:
+    """One pixel each way, around what is stored, in a share of stride / 8 of the steps and at most `most`.
+
+    The optimum of a share p is that of (1-p) a(x) + p mean_T a(T(x)): p sets how much of the value at one alignment
+    with the pooling grid is given for what is left at the others. A layer without pooling before it has one alignment.
+
+    Args:
+      most: the largest share, 0..1.
+
+    >>> [rule.share for stride in (1, 2, 4, 8, 16) for rule in OnePixel()(stride)]
+    [0.25, 0.5, 0.8, 0.8]
+    """
+
+    most: float = 0.8
+
+    def __call__(self, stride: int) -> tuple[Jitter, ...]:
+        return (Jitter(size=3, share=min(stride / 8, self.most)),) if stride > 1 else ()

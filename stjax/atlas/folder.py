@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from stjax import figures, files
 from stjax.atlas import results
-from stjax.atlas.hosts import ALONE, Place
+from stjax.atlas.meeting import ALONE, Meeting, Place
 from stjax.atlas.plan import Job
 from stjax.errors import UsageError
 from stjax.figures.records import bare, picture_paths
@@ -36,26 +36,28 @@ def prepare(directory: Path) -> None:
 
 
 @contextlib.contextmanager
-def hold(directory: Path, *, alone: bool) -> Iterator[None]:
+def hold(directory: Path, meeting: Meeting) -> Iterator[None]:
     """Keeps other runs out of a folder for the length of a block, or of the process if it is killed.
 
+    The first process takes it alone, and removes what killed runs were writing; then it shares it with the others of
+    its own run. While one of them is at work, no other run gets it.
+
     Args:
-      alone: False for one of several processes of a distributed run, which share it.
+      directory: of results.
+      meeting: of this run's processes.
     Raises:
       UsageError: another run is at work there.
     """
-    with _locked(directory, alone) as free:
-        if not free:
-            raise UsageError(
-                f"a folder must be filled by one run at a time: another is at work in {directory}; "
-                "wait for its end, or choose another with --out"
-            )
+    first = meeting.place.index == 0
+    if not first:
+        meeting.wait()
+    with _locked(directory, alone=first) as share:
+        if first:
+            files.sweep(directory, below=("arrays", figures.SHEETS))
+        if first and meeting.place.count > 1:
+            share()
+            meeting.wait()
         yield
-
-
-def sweep(directory: Path) -> None:
-    """Removes what killed runs were writing. Only while the folder is held alone."""
-    files.sweep(directory, below=("arrays", figures.SHEETS))
 
 
 def guard(
@@ -86,19 +88,26 @@ def guard(
 
 
 @contextlib.contextmanager
-def _locked(directory: Path, alone: bool) -> Iterator[bool]:
-    """Locks the folder itself, which leaves no file behind; False where somebody else has it."""
-    if fcntl is None:
-        yield True
+def _locked(directory: Path, *, alone: bool) -> Iterator[Callable[[], None]]:
+    """Locks the folder itself, which leaves no file behind. Gives what makes a lock of one that of several."""
+    if (locks := fcntl) is None:
+        yield lambda: None
         return
-    descriptor, free = os.open(directory, os.O_RDONLY), True
+    descriptor = os.open(directory, os.O_RDONLY)
+
+    def lock(kind: int) -> None:
+        try:
+            locks.flock(descriptor, locks.LOCK_NB | kind)
+        except BlockingIOError:
+            raise UsageError(
+                f"a folder must be filled by one run at a time: another is at work in {directory}; "
+                "wait for its end, or choose another with --out"
+            ) from None
+        except OSError:
+            pass  # A file system that knows no locks.
+
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_NB | (fcntl.LOCK_EX if alone else fcntl.LOCK_SH))
-    except BlockingIOError:
-        free = False
-    except OSError:
-        pass  # A file system that knows no locks.
-    try:
-        yield free
+        lock(locks.LOCK_EX if alone else locks.LOCK_SH)
+        yield lambda: lock(locks.LOCK_SH)
     finally:
         os.close(descriptor)

@@ -1,23 +1,28 @@
 """Several processes, on one machine or many: they meet once, share the work, and part.
 
-JAX tells each its number, then the meeting is over: from there on each computes and writes its own jobs on its own
-devices. Nobody waits for another, and one that dies takes nobody along (as members of a JAX cluster it would).
+Flags, or the cluster that started them, tell each its number. They are no JAX cluster: once all have read what the
+folder holds the meeting is over, and from there on each computes and writes its own jobs on its own devices. Nobody
+waits for another, and one that dies takes nobody along (as members of a JAX cluster it would).
 """
 
 from __future__ import annotations
 
+import os
+import re
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import jax
 
+from stjax.atlas.meeting import ALONE as ALONE
+from stjax.atlas.meeting import NAME_S, Address, First, Other
+from stjax.atlas.meeting import Meeting as Meeting
+from stjax.atlas.meeting import Place as Place
 from stjax.errors import UsageError
 
 Item = TypeVar("Item")
 
-TIMEOUT_S = 300
-"""How long processes wait for one another at the start."""
 PATIENCE_S = 120.0
 """How long process 0, its own work done, waits for a next result of the others before it gives them up. Twice what its
 own slowest chunk took, if that is longer; a mounted bucket may show a new line a minute late."""
@@ -25,17 +30,12 @@ LOOK_S = 1.0
 """Seconds between two looks at what the others have written."""
 
 
-class Place(NamedTuple):
-    """A process among `count`."""
-
-    index: int
-    count: int
-
-
-ALONE = Place(0, 1)
-
-
-def meet(coordinator: str | None = None, processes: int | None = None, process: int | None = None) -> Place:
+def meet(
+    coordinator: str | None = None,
+    processes: int | None = None,
+    process: int | None = None,
+    report: Callable[[str], None] = print,
+) -> Meeting:
     """Waits until every process is there, then says which one this is. Before any other use of JAX.
 
     On Cloud TPU, under Slurm and Open MPI nothing needs to be given.
@@ -44,29 +44,57 @@ def meet(coordinator: str | None = None, processes: int | None = None, process: 
       coordinator: host:port of process 0, reachable from all.
       processes: how many there are.
       process: number of this one, from 0.
+      report: is given a line, now and then, about who is waited for.
+    Returns:
+      The meeting, at which they may wait for one another again.
     Raises:
-      UsageError: nothing says who the others are, or they do not come.
+      UsageError: nothing says who the others are, or they do not come; its text names them.
     """
+    coordinator, processes, process, devices = _detect(coordinator, processes, process)
     given = {"--coordinator": coordinator, "--processes": processes, "--process": process}
-    try:
-        jax.distributed.initialize(coordinator, processes, process, initialization_timeout=TIMEOUT_S)
-    except (ValueError, TypeError) as error:
+    if coordinator is None or processes is None or process is None:
         lacking = ", ".join(name for name, value in given.items() if value is None)
-        if not lacking:
-            raise UsageError(f"a distributed run must be told its processes: {str(error).splitlines()[0]}") from None
         raise UsageError(
             "a distributed run must be told its processes: neither Cloud TPU nor Slurm nor Open MPI does so here; "
             f"give {lacking}"
-        ) from None
-    except RuntimeError as error:
-        raise UsageError(
-            f"all processes of a distributed run must meet within {TIMEOUT_S} s: {str(error).splitlines()[0]}"
-        ) from None
-    # Devices are counted across processes when they are first asked for: before parting.
-    jax.devices()
-    place = Place(jax.process_index(), jax.process_count())
-    jax.distributed.shutdown()
-    return place
+        )
+    address = Address.parse(coordinator)
+    if processes < 1 or not 0 <= process < processes:
+        near = min(max(process, 0), max(processes, 1) - 1)
+        raise UsageError(f"a process's number must be in 0..{processes - 1}: got {process}; nearest: {near}")
+    if devices:
+        # As JAX does for members of its own clusters: under Slurm and Open MPI each process has one device of its host.
+        for kind in ("cuda", "rocm"):
+            jax.config.update(f"jax_{kind}_visible_devices", ",".join(map(str, devices)))
+    if processes == 1:
+        return Meeting()
+    place = Place(process, processes)
+    meeting = First(address, processes, report) if process == 0 else Other(address, place, report)
+    try:
+        meeting.wait()
+    except BaseException:
+        meeting.end()
+        raise
+    return meeting
+
+
+def _detect(
+    coordinator: str | None, processes: int | None, process: int | None
+) -> tuple[str | None, int | None, int | None, Sequence[int] | None]:
+    """What is not given, from Cloud TPU, Slurm, Open MPI or another that JAX knows; and the devices to keep to."""
+    coordinator = coordinator or os.environ.get("JAX_COORDINATOR_ADDRESS")
+    devices = [int(n) for n in re.findall(r"\d+", os.environ.get("JAX_LOCAL_DEVICE_IDS", ""))] or None
+    try:
+        # JAX has no public name for it but `jax.distributed.initialize`, which joins its cluster and aborts the
+        # process when that fails.
+        from jax._src.clusters import ClusterEnv
+
+        return ClusterEnv.auto_detect_unset_distributed_params(  # pyright: ignore[reportReturnType]
+            coordinator, processes, process, devices, None, round(NAME_S)
+        )
+    # A variable that is no number, a server of metadata that does not answer, another JAX.
+    except Exception:
+        return coordinator, processes, process, devices
 
 
 def share(items: Sequence[Item], place: Place) -> list[Item]:

@@ -25,9 +25,9 @@ def read(path: Path) -> tuple[str, ...]:
     >>> read(file)
     ('ApplyEyeMakeup', 'ApplyLipstick')
     """
-    if not path.is_file():
-        raise UsageError(f"class names must be in a file, one a line: {path} is none")
     try:
+        if not path.is_file():
+            raise UsageError(f"class names must be in a file, one a line: {path} is none")
         if path.stat().st_size > LARGEST:
             raise UsageError(f"class names must be in a file of up to {LARGEST >> 20} MiB: {path} is larger")
         text = path.read_bytes().decode("utf-8-sig")

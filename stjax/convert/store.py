@@ -20,7 +20,7 @@ from stjax.convert import tensors
 from stjax.convert.described import Described, Part, Source, from_json, to_json
 from stjax.convert.tensors import Malformed, Opened
 from stjax.convert.tree import flatten, unflatten
-from stjax.errors import UsageError
+from stjax.errors import UsageError, printable
 from stjax.networks.two_stream import TwoStream
 from stjax.preprocess import Preprocessing
 from stjax.types import Clip, Params
@@ -141,7 +141,7 @@ def write_tensors(path: Path, arrays: Mapping[str, Any], metadata: Mapping[str, 
     """A safetensors file that is whole or absent, each array in its own type.
 
     Raises:
-      UsageError: the name is taken by something other than an earlier file with the same names in its metadata.
+      UsageError: the name is taken by something other than an earlier file with such names in its metadata.
     """
     tensors.write(path, {name: (a, np.asarray(a).dtype) for name, a in arrays.items()}, metadata)
 
@@ -170,7 +170,7 @@ def load(path: Path) -> Model:
     params = {name.removeprefix("params/"): array for name, array in arrays.items() if not name.startswith("ahat/")}
     check(params, described.module, str(path))
     return Model(
-        name=path.stem,
+        name=printable(path.stem),
         module=described.module,
         params=unflatten(params),
         statistics=Statistics(

@@ -191,7 +191,7 @@ def refuse_foreign(path: Path, kind: Sequence[str]) -> None:
 
     Args:
       path: where to write.
-      kind: names that the metadata of such a file have.
+      kind: names of which the metadata of such a file have one; a newer version may write more of them.
     Raises:
       UsageError: there is a link, a folder, or somebody else's file.
     """
@@ -202,7 +202,7 @@ def refuse_foreign(path: Path, kind: Sequence[str]) -> None:
         found = "a link, which is never followed to write"
     elif not stat.S_ISREG(mode):
         found = "no file"
-    elif metadata_of(path).keys() >= set(kind):
+    elif metadata_of(path).keys() & set(kind):
         return
     else:
         found = "not one that stjax wrote"

@@ -7,6 +7,7 @@ from html import escape
 from itertools import count
 from math import isfinite
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from stjax.endings import DEAD, LOW, NO_GRADIENT, NOTHING_TO_SEE, OFF
@@ -162,6 +163,8 @@ def _section(directory: Path, layer: str, records: list[Record], *, unfolded: bo
         yield f"<p>≈: &acirc; of {escape(name)} is a rough scale and no more, recorded {escape(why)}.</p>"
     yield from _sheets(directory, layer)
     chis, counted = strengths(records), starts(records)
+    # Below the first start's picture, once for all that stand beside it.
+    notes = {(one.layer, one.unit, one.chi, counted[0]): _spread(one) for one in spread}
     yield f"<details{' open' if unfolded else ''}><summary>Units one by one</summary>"
     yield '<div class="scroll"><table>\n<thead><tr><th scope="col">unit</th>'
     for head in ("appearance", *(f"&chi; = {chi:g}" for chi in chis)):
@@ -170,17 +173,18 @@ def _section(directory: Path, layer: str, records: list[Record], *, unfolded: bo
     for unit, found in units.items():
         name = next((record["name"] for record in found if record.get("name")), None)
         label = f"{unit}" + (f'<small class="name">{escape(name)}</small>' if name else "")
-        label += "".join(_spread(one) for one in spread if one.unit == unit)
         yield f'<tr><th scope="row">{label}</th>'
         # A fused unit has one appearance for each chi; like the sheets, the column shows that of the largest.
         still = [record for record in found if not record["layer"].startswith("motion/")]
         still.sort(key=lambda record: -1.0 if record["chi"] is None else record["chi"])
         for start in counted:
             own = [record for record in still if record.get("start", 0) == start]
-            yield _cell(directory, own[-1], ("appearance",)) if own else "<td></td>"
+            yield _cell(directory, own[-1], ("appearance",), notes) if own else "<td></td>"
         for chi, start in ((chi, start) for chi in chis for start in counted):
             record = next((r for r in found if r["chi"] == chi and r.get("start", 0) == start), None)
-            yield (_cell(directory, record, CONVENTIONS) if record else '<td><div class="none">not run</div></td>')
+            yield (
+                _cell(directory, record, CONVENTIONS, notes) if record else '<td><div class="none">not run</div></td>'
+            )
         yield "</tr>"
     yield "</tbody></table></div></details>\n</section>"
 
@@ -207,7 +211,7 @@ def _pages(directory: Path, stem: str) -> Iterator[dict[str, str]]:
         yield files
 
 
-def _cell(directory: Path, record: Record, kinds: Sequence[str]) -> str:
+def _cell(directory: Path, record: Record, kinds: Sequence[str], notes: Mapping[tuple[Any, ...], str]) -> str:
     if record["ending"] in NOTHING_TO_SEE:
         return f'<td><div class="none dead"><b>{record["ending"]}</b></div></td>'
     paths, parts = picture_paths(directory, record), []
@@ -233,7 +237,8 @@ def _cell(directory: Path, record: Record, kinds: Sequence[str]) -> str:
     if "appearance" not in kinds and paths["appearance"].exists():
         files = {"appearance": paths["appearance"]} | files
     links = " · ".join(f'<a href="{_link(directory, path)}">{words}</a>' for words, path in files.items())
-    return f"<td>{''.join(parts)}{reached}<small>{rise}</small><small>{links}</small></td>"
+    note = notes.get(identity(record), "")
+    return f"<td>{''.join(parts)}{reached}<small>{rise}</small><small>{links}</small>{note}</td>"
 
 
 def _link(directory: Path, path: Path) -> str:
@@ -241,10 +246,8 @@ def _link(directory: Path, path: Path) -> str:
 
 
 def _spread(of: Spread) -> str:
-    stream = of.layer.partition("/")[0] if "/" in of.layer else ""
-    chi = "" if of.chi is None else f"&chi; = {of.chi:g}"
-    values = f"value {_number(min(of.values))} to {_number(max(of.values))}, correlation {of.correlation:.2f}"
-    return f"<small>{' '.join(filter(None, (stream, chi)))}: {values}</small>"
+    values = f"{_number(min(of.values))} to {_number(max(of.values))}"
+    return f"<small>{len(of.values)} starts: value {values}, correlation {of.correlation:.2f}</small>"
 
 
 def _number(value: float | None) -> str:

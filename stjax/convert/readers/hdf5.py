@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from stjax.convert.readers import whole
-from stjax.convert.readers.limits import DEEPEST, LONGEST_TEXT, MOST_NODES, SPARE, SWELLING, size_of
+from stjax.convert.readers.limits import DEEPEST, LONGEST_TEXT, MOST_LETTERS, MOST_NODES, SPARE, SWELLING, size_of
 from stjax.errors import UsageError
 
 CHILD = Path(__file__).with_name("hdf5_child.py")
@@ -64,6 +64,7 @@ def limits(size: int) -> dict[str, int]:
         "spare": SPARE,
         "nodes": MOST_NODES,
         "depth": DEEPEST,
+        "letters": MOST_LETTERS,
         "text": LONGEST_TEXT,
         "memory": MEMORY + 2 * size,
         "seconds": int(SECONDS + size / BYTES_PER_SECOND) + 1,

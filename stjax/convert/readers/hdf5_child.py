@@ -2,10 +2,9 @@
 
     python hdf5_child.py FILE FOLDER LIMITS
 
-LIMITS is JSON: swelling, spare, nodes, depth, text; see `limits`, and memory, in bytes. Groups become dicts, text
-becomes strings, floating-point data sets {"#array": [type, shape, begin]}, MATLAB's cells and fields of struct arrays
-lists; attributes of a group, if they are text, stand under "#attributes". Writes tree.json, and arrays.bin, which
-holds every array in its native order from its `begin` on.
+LIMITS is JSON, from `hdf5.limits`. Groups become dicts, text becomes strings, MATLAB's cells and fields of struct
+arrays lists, floating-point data sets {"#array": [type, shape, begin]}; attributes of a group, if they are text, stand
+under "#attributes". Writes tree.json, and arrays.bin, which holds every array in its native order from its `begin` on.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
-from h5py import h5l, h5o
+from h5py import h5l, h5o  # pyright: ignore[reportAttributeAccessIssue]  (compiled, without stubs)
 
 ROOTS = ("net", "layers", "params", "meta", "vars")
 """Of a MATLAB file, what MatConvNet writes; anything beside it is left alone."""
@@ -42,10 +41,11 @@ class Reader:
         if not isinstance(node, h5py.Group):
             return None
         found: dict[str, Any] = {}
-        for name in node:
-            # Counted before it is opened, and with its letters: a name may be as long as the file.
+        for name in map(str, node):
+            # Before it is opened: a layer's name stands before each of its weights.
             self.spend()
-            self.read(len(name))
+            if len(name) > self.limits["letters"]:
+                raise ValueError(f"a name of {len(name)} letters")
             if name == "#refs#" or (depth == 0 and self._matlab() and name not in ROOTS):
                 continue
             found[name] = self.tree(self.follow(node, name), depth + 1)
@@ -73,13 +73,13 @@ class Reader:
                 continue
             if not isinstance(node, h5py.Group):
                 raise ValueError(f"{step[:80]} in what is no group")
-            own = node.id
-            link = own.links.get_info(step.encode("utf-8", "surrogateescape"))
+            own, coded = node.id, step.encode("utf-8", "surrogateescape")
+            link = own.links.get_info(coded)
             if link.type == h5l.TYPE_HARD:
-                node = _opened(h5o.open(own, step.encode("utf-8", "surrogateescape")))
+                node = _opened(h5o.open(own, coded))
             elif link.type == h5l.TYPE_SOFT:
                 self.spend()
-                target = own.links.get_val(step.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
+                target = own.links.get_val(coded).decode("utf-8", "surrogateescape")
                 node = self.follow(node, target, links + 1)
             else:
                 raise ValueError(f"{step[:80]} lies in another file")
@@ -92,9 +92,8 @@ class Reader:
         found = {}
         for name in group.attrs:
             self.spend()
-            attribute = group.attrs.get_id(name)
-            kind = attribute.dtype.kind
-            if kind not in "SO":
+            attribute: Any = group.attrs.get_id(name)
+            if attribute.dtype.kind not in "SO":
                 continue
             self.read(len(name) + attribute.get_storage_size())
             value = _text(group.attrs[name])
@@ -108,7 +107,7 @@ class Reader:
     def _data(self, data: h5py.Dataset, depth: int) -> Any:
         kind = data.attrs.get("MATLAB_class", b"")
         if data.is_virtual or data.external:
-            raise ValueError(f"{data.name[:80]} lies in another file")
+            raise ValueError(f"{str(data.name)[:80]} lies in another file")
         if kind == b"function_handle" or "MATLAB_empty" in data.attrs or data.shape is None:
             return None
         count = math.prod(data.shape)  # h5py's own is of 64 bits, and wraps round
@@ -129,7 +128,7 @@ class Reader:
         # The library holds a whole chunk, whatever part of it is data.
         chunk = math.prod(data.chunks) * data.dtype.itemsize if data.chunks else 0
         if max(size, chunk) > self.left:
-            raise ValueError(f"{data.name[:80]} declares {max(size, chunk)} bytes, far more than the file has")
+            raise ValueError(f"{str(data.name)[:80]} declares {max(size, chunk)} bytes, far more than the file has")
         self.read(size)
         begin = self.out.tell()
         array = data[()]

@@ -10,6 +10,7 @@ import numpy as np
 
 from stjax.convert.readers import hdf5
 from stjax.convert.readers.contents import Contents, refuse_duplicates
+from stjax.convert.readers.limits import MOST_LETTERS
 from stjax.errors import UsageError
 
 
@@ -38,7 +39,8 @@ def _layers(group: dict[str, Any], name: str) -> Iterator[tuple[str, np.ndarray]
         if below == "#attributes" or not isinstance(value, dict):
             continue
         if below == "vars":  # Keras 3: numbered, with the layer's own name beside them
-            own = value.get("#attributes", {}).get("name", name)
+            said = value.get("#attributes", {}).get("name")
+            own = said if isinstance(said, str) and len(said) <= MOST_LETTERS else name
             yield from ((f"{own}/{i}", a) for i, a in value.items() if isinstance(a, np.ndarray))
         else:
             yield from _layers(value, below)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 MOST_AXES = 32
 """Of an array. Weights have five at most; NumPy ends at 64, and MATLAB writes as many as it likes."""
-MOST_ARRAYS = 100_000
+MOST_ARRAYS = 20_000
 """In a file. The largest networks that are published in one file have some thousands."""
 MOST_LETTERS = 1_000
 """Of one name. The longest published ones have about 150."""
@@ -19,9 +19,9 @@ MOST_LETTERS_TOGETHER = 10_000_000
 """Of all names. Dicts within dicts repeat what they begin with, so that a short file can spell long ones."""
 DEEPEST = 32
 """Groups, cells, structs and dicts within one another. MatConvNet's and Keras's files have six levels."""
-MOST_STEPS = 1_000_000
-"""Instructions of a pickle: a tensor takes about 30, so this is 30,000 of them, and one second."""
-MOST_FIELDS = 1_000_000
+MOST_STEPS = 500_000
+"""Instructions of a pickle: a tensor takes about 30, so this is 15,000 of them, and one second."""
+MOST_FIELDS = 500_000
 """Of protocol-buffer messages. A blob takes five; beyond this a file is made of fields and not of weights."""
 MOST_NODES = 200_000
 """Matrices of a .mat, groups and data sets of an .h5. The 21,841 classes of ImageNet have two texts each."""
@@ -30,7 +30,7 @@ LONGEST_TEXT = 1 << 16
 LARGEST_NUMBER = 32
 """Bytes of one integer in a pickle; sizes have 8, PyTorch's mark has 10."""
 LARGEST_HEADER = 16 << 20
-"""Bytes of a safetensors header: 100,000 names of 150 letters. As text and as objects it takes ten times as much."""
+"""Bytes of a safetensors header: four times what 20,000 names of 150 letters take. Once read, it is ten times that."""
 SWELLING = 16
 """How many times larger than the file its arrays may be. Weights shrink by a tenth; with 9 of 10 at zero, tenfold."""
 SPARE = 16 << 20

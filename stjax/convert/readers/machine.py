@@ -51,11 +51,12 @@ class Machine:
       data: bytes of a file.
       admitted: (module, name) -> what stands for it.
       may: what a pickle of this kind may hold, for the message.
-      at: where the first one begins; afterwards, where the one that was run last has ended.
+
+    `at` is where the pickle that was run last has ended.
     """
 
-    def __init__(self, data: memoryview, admitted: Mapping[tuple[str, str], Admitted], may: str, at: int = 0) -> None:
-        self.data, self.at, self.may, self.admitted = data, at, may, admitted
+    def __init__(self, data: memoryview, admitted: Mapping[tuple[str, str], Admitted], may: str) -> None:
+        self.data, self.at, self.may, self.admitted = data, 0, may, admitted
         self.steps = Budget(MOST_STEPS, "instructions")
         self.storage: Callable[[Any], Any] | None = None
         self.stack: list[Any] = []
@@ -220,7 +221,9 @@ def _integer(content: memoryview) -> int:
 def _written(machine: Machine) -> Any:
     """A number as text; 00 and 01 are how protocol 1 writes truth."""
     line = machine.line()
-    return {"00": False, "01": True}[line] if line in ("00", "01") else int(line[: 2 * LARGEST_NUMBER].rstrip("L"))
+    if len(line) > 2 * LARGEST_NUMBER:
+        raise ValueError(f"an integer of {len(line)} letters")
+    return {"00": False, "01": True}[line] if line in ("00", "01") else int(line.rstrip("L"))
 
 
 def _same(content: memoryview) -> memoryview:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from stjax.convert.readers.limits import MOST_AXES, MOST_FIELDS, Budget
+from stjax.convert.readers.limits import MOST_AXES, MOST_FIELDS, MOST_LETTERS, Budget
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
@@ -135,4 +135,7 @@ def text(value: Value) -> str:
     """A string field."""
     if isinstance(value, int):
         raise Malformed("a number for a name")
+    # Looked at before it is copied: a layer's name stands before each of its blobs.
+    if len(value) > MOST_LETTERS:
+        raise Malformed(f"a name of {len(value)} letters")
     return bytes(value).decode()

@@ -1,0 +1,107 @@
+"""What the comparison of recipes measures: disturbances against plain loops, and real patches in their places."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import draw_clip
+
+import stjax
+from stjax import Clip, view
+from stjax.ascent.recipes import FAST
+from stjax.convert.store import Statistics
+from stjax.networks.geometry import receptive_field
+from stjax.preprocess import Preprocessing
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+
+import compare_recipes
+import references
+import robustness
+
+
+@pytest.mark.parametrize("margin", [0, 4])
+def test_shares_are_those_of_plain_slices(network, params, margin):
+    shown = view(network, "conv3_fusion")
+    rho = shown.window
+    wide = draw_clip(network, 2, side=rho + 2 * margin)
+    model = SimpleNamespace(params=params, preprocessing=Preprocessing())
+    units = np.asarray([1, 6])
+    a, left = robustness.kept(shown, FAST.aim(shown.layer, shown.stride), model, units, wide, margin)
+
+    def alone(change):
+        _, maps = shown.network.apply({"params": params}, Clip(*(jnp.asarray(change(np.asarray(x))) for x in wide)))
+        return np.asarray([float(maps[shown.layer][job, 0, 0, 0, unit]) for job, unit in enumerate(units)])
+
+    def window(x, down, right):
+        edge = 4 - margin
+        pads = [(0, 0)] * (x.ndim - 3) + [(edge, edge), (edge, edge), (0, 0)]
+        return np.pad(x, pads, mode="edge")[..., 4 + down : 4 + down + rho, 4 + right : 4 + right + rho, :]
+
+    np.testing.assert_allclose(a, alone(lambda x: window(x, 0, 0)), rtol=1e-4)
+    assert tuple(left) == robustness.KINDS
+    for n in robustness.SHIFTS:
+        four = [alone(lambda x, d=d: window(x, *d)) for d in ((n, 0), (-n, 0), (0, n), (0, -n))]
+        np.testing.assert_allclose(left[f"{n} px"], np.mean(four, axis=0) / a, rtol=1e-3, atol=1e-4)
+    # Noise of one pixel's grain loses what it had under a blur, and nothing by rounding to whole grey levels.
+    assert np.abs(left["8 bit"] - 1).max() < 0.05 < np.abs(left["blur"] - 1).min()
+
+
+def test_blur_is_a_gaussian(network):
+    x = np.zeros((1, 21, 21, 3), np.float32)
+    x[0, 10, 10] = 1.0
+    out = robustness.blurred(Clip(appearance=x), 1.5).appearance[0, :, :, 0]
+    y, x = np.mgrid[-10:11, -10:11]
+    expected = np.exp(-(y**2 + x**2) / (2 * 1.5**2))
+    np.testing.assert_allclose(out, expected / expected.sum(), atol=1e-4)
+    assert robustness.blurred(Clip(appearance=np.full((1, 5, 5, 3), 7.0))).appearance == pytest.approx(7.0)
+
+
+@pytest.mark.parametrize(("layer", "margin"), [("appearance/conv2_1", 2), ("motion/conv3_1", 1), ("classes", 0)])
+def test_a_real_patch_has_the_largest_activation_of_the_map(network, params, monkeypatch, layer, margin):
+    """Found on whole pictures, cut out, and shown to the unit alone: the same number, and no larger one inside."""
+    shown = view(network, layer)
+    batches = [
+        Clip(*(getattr(draw_clip(network, 3, seed=s), n, None) if n in shown.streams else None for n in Clip._fields))
+        for s in (1, 2)
+    ]
+    monkeypatch.setattr(references, "batches", lambda model, view: iter(batches))
+    model = SimpleNamespace(module=network, params=params)
+    units = [0, 3]
+    found, has = references.strongest(model, shown, units, margin)
+    assert has == (margin if shown.window < network.input_size else 0)
+    middle = robustness.shifted(found, 0, 0, has)
+    recipe = FAST.aim(layer, shown.stride)
+    a = robustness.activations(shown, recipe, params, np.asarray(units), middle)
+    maps = np.concatenate([np.asarray(network.apply({"params": params}, clip)[1][layer])[:, 0] for clip in batches])
+    # Where a unit's field and its margin lie inside the picture.
+    rho, stride, first = receptive_field(network, layer)
+    starts = first + stride * np.arange(maps.shape[1]) - (rho - 1) / 2
+    inside = (starts >= margin) & (starts + rho + margin <= network.input_size)
+    if has == 0:
+        inside[:] = True
+    assert inside.any()
+    np.testing.assert_allclose(a, maps[:, inside][:, :, inside][..., units].max((0, 1, 2)), rtol=1e-4)
+
+
+def test_cpu_time_and_lines_are_kept(network, params, tmp_path, monkeypatch):
+    """A second call computes nothing, and the table has one row for each recipe and one for real input."""
+    model = stjax.Model(
+        name="slim", module=network, params=params, statistics=Statistics({"appearance/conv2_1": np.ones(8)}, "")
+    )
+    monkeypatch.setattr(references, "batches", lambda model, view: iter([draw_clip(network, 3)._replace(motion=None)]))
+    monkeypatch.setitem(compare_recipes.CANDIDATES, "short", dataclasses.replace(FAST, steps=2))
+    judge = compare_recipes.Judge(model=model, others=(model,), layer="appearance/conv2_1", units=(0, 1), chi=(0.0,))
+    lines = compare_recipes.compare(judge, ["short"], range(2), tmp_path)
+    assert (tmp_path / "slim-appearance-conv2_1.png").is_file()
+    assert all(line["seconds"] > 0 and line["slim"] == line["gain"] for line in lines[:2])
+    monkeypatch.setattr(compare_recipes.Judge, "found", None)
+    assert compare_recipes.compare(judge, ["short"], range(2), tmp_path) == lines
+    rows = compare_recipes.table(lines)[2:]
+    assert [row.split(" | ")[1] for row in rows] == ["short", compare_recipes.REAL]
