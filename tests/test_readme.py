@@ -55,7 +55,7 @@ NOT_RUN = {
     ".venv/bin/pip install": "needs a network; that its extras exist is checked",
     ".venv/bin/pytest": "these are the tests",
     "stjax --install-completion": "changes the shell of whoever runs the tests; test_cli.py completes",
-    "stjax download NAME": "needs a network; that the name is known is checked",
+    "stjax download NAME": "needs a network; that the name and the options are known is checked",
 }
 """Beginnings of lines that cannot run here, with the reason."""
 
@@ -115,7 +115,9 @@ def place(tmp_path_factory, monkeypatch) -> Path:
         (folder / "vgg16.ckpt").symlink_to(zoo._lpips_weights())
     (folder / "scripts").symlink_to(ROOT / "scripts")
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(hosts, "meet", lambda _, processes, process: Place(process or 0, processes or 1))
+    monkeypatch.setattr(
+        hosts, "meet", lambda _, processes, process, __: hosts.Meeting(Place(process or 0, processes or 1))
+    )
     return folder
 
 
@@ -137,6 +139,8 @@ class Reader:
             return self.stjax(rest)
         elif program == "stjax" and rest[0] == "download":
             releases.named(rest[1])
+            options = {name for parameter in commands().commands["download"].params for name in parameter.opts}
+            assert {word for word in rest if word.startswith("-")} <= options
         elif program == "python" and reason is None:
             self.parse(rest)
         elif program == "sbatch" or program.startswith("scripts/run_"):
@@ -253,11 +257,15 @@ def test_a_line_that_is_wrong_would_be_noticed(line, place, monkeypatch):
         Reader(place, monkeypatch).type(line)
 
 
-def help_lines() -> Iterator[str]:
-    """The console lines of `stjax --help` and of every command's help, whatever stands between backticks included."""
+def commands() -> typer.core.TyperGroup:
     group = typer.main.get_command(cli.app)
     assert isinstance(group, typer.core.TyperGroup)
-    for command in (group, *group.commands.values()):
+    return group
+
+
+def help_lines() -> Iterator[str]:
+    """The console lines of `stjax --help` and of every command's help, whatever stands between backticks included."""
+    for command in (commands(), *commands().commands.values()):
         texts = [command.help or "", *(getattr(parameter, "help", None) or "" for parameter in command.params)]
         for text in texts:
             yield from re.findall(r"^(stjax .*)$", text, re.M)
