@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from conftest import slim
-from damage import spoiled
 
 from stjax import Model, Preprocessing, UsageError, zoo
 from stjax.convert import store, tensors
@@ -468,12 +467,16 @@ def test_a_checksum_is_of_what_was_read(tmp_path, model):
 
 @pytest.mark.parametrize("examples", [200, pytest.param(1500, marks=pytest.mark.slow)])
 def test_damaged_files_of_our_own(tmp_path, plain, examples):
-    """Bytes changed, moved and lost, half of them in the header."""
+    """Bytes changed, moved and lost, half of them in the header; every second time inside of right lengths."""
+    from damage import JSON, spoiled
+
     arrays, described = plain
     whole = with_metadata(tmp_path / "whole.safetensors", arrays, json.dumps(described)).read_bytes()
+    length = int.from_bytes(whole[:8], "little")
     path, refused = tmp_path / "a.safetensors", 0
     for seed in range(examples):
-        path.write_bytes(spoiled(whole, seed))
+        header = spoiled(whole[8 : 8 + length], seed, JSON)
+        path.write_bytes(file_of(header, whole[8 + length :]) if seed % 2 else spoiled(whole, seed, JSON))
         try:
             store.load(path)
         except UsageError as error:
