@@ -97,8 +97,8 @@ def prng() -> str:
     >>> prng()
     'threefry2x32'
     """
-    told: dict[str, Any] = jax.config.values
-    plain = "" if told["jax_threefry_partitionable"] else ", not partitionable"
+    partitionable = jax.config.jax_threefry_partitionable  # pyright: ignore[reportAttributeAccessIssue]
+    plain = "" if partitionable else ", not partitionable"
     return f"{jax.random.key_impl(jax.random.key(0))}{plain}"
 
 
