@@ -23,8 +23,6 @@ from stjax.atlas import results
 MODEL, LAYER = "vgg16-imagenet", "motion/conv2_2"
 COMMAND = ["visualize", LAYER, "-m", MODEL, "--units", "0:12", "--chi", "1", "--chunk", "1"]
 """All steps of the recipe: where two programs differ in a last bit, they make 100 grey levels of it."""
-THREADS = "8"
-"""A CPU's products are cut by the number of its threads, which are as many as it has cores, or simulated devices."""
 
 # Prints what the compiled step of a spread chunk exchanges between devices.
 EXCHANGES = f"""
@@ -109,7 +107,7 @@ def _run(out: Path, processes: int, devices: int) -> None:
 
 def _python(words: list[str], devices: int | None, **more: str) -> subprocess.Popen[str]:
     """A Python process; with simulated devices in place of real ones, if a number is given."""
-    simulated = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices), "NPROC": THREADS} if devices else {}
+    simulated = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)} if devices else {}
     return subprocess.Popen(
         [sys.executable, *words],
         stdout=subprocess.PIPE,

@@ -182,7 +182,7 @@ def test_what_is_told_is_of_the_stored_array(network, params, ahat, reference, l
 @pytest.mark.parametrize(
     ("layer", "on_cpu", "elsewhere"),
     [
-        ("appearance/conv1_1", 32, 32),
+        ("appearance/conv1_1", 64, 32),
         ("motion/conv3_1", 16, 32),
         ("appearance/conv3_3", 8, 32),
         ("motion/conv4_3", 8, 32),

@@ -381,6 +381,14 @@ def test_a_terminal_that_knows_ascii_only(weights, tmp_path, columns, monkeypatc
         assert words[0] != "layers" or "| appearance/conv1_1 |" in said
 
 
+def test_a_folder_is_told_as_it_is_named(tmp_path, weights, capsys, monkeypatch):
+    folder = tmp_path / f"[/b] {'long ' * 30}"
+    words = ("visualize", "appearance/conv1_1", "-m", weights, "--units", "0:1", "--steps", 1, "--out", folder)
+    code, stdout, stderr = within(capsys, monkeypatch, *words)
+    assert code == 0, stderr
+    assert stdout == f"1 results in {folder}; open {folder / 'index.html'}\n"
+
+
 def test_results_go_where_model_and_layer_say(tmp_path, weights, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     other = tmp_path / "other.safetensors"

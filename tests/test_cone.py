@@ -19,6 +19,7 @@ FORMS = {
     "conv2d, three samples": {"samples": 3},
     "conv3d": {"fusion": "conv3d", "samples": 3},
     "sum, two towers": {"fusion": "sum", "towers": 2},
+    "late": {"fusion": "late"},
 }
 
 

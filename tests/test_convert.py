@@ -465,7 +465,7 @@ def test_a_checksum_is_of_what_was_read(tmp_path, model):
         assert file.checksum() == digest
 
 
-@pytest.mark.parametrize("examples", [200, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [200, pytest.param(1500, marks=pytest.mark.slow)])
 def test_damaged_files_of_our_own(tmp_path, plain, examples):
     """Bytes changed, moved and lost, half of them in the header."""
     from test_fuzz import damaged

@@ -15,7 +15,15 @@ SAME, OTHER = (RNG.normal(size=(1, 8, 8, 3)).astype(np.float32) for _ in range(2
 
 
 def line(tmp_path, start, picture, value, unit=4, layer="appearance/conv3_1", chi=None):
-    record = {"layer": layer, "unit": unit, "chi": chi, "start": start, "dead": False, "value": value, "ahat": 1.0}
+    record = {
+        "layer": layer,
+        "unit": unit,
+        "chi": chi,
+        "start": start,
+        "ending": "reached",
+        "value": value,
+        "ahat": 1.0,
+    }
     record |= {
         "activation_start": 0.0,
         "activation_end": 2.0,

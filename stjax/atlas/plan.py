@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from stjax.ascent.recipes import Recipe
 from stjax.errors import UsageError
@@ -29,10 +30,12 @@ more: forward again costs a third more. The accelerators' budget is a guess, not
 CACHE = 7 << 20
 """Bytes of maps beyond which a larger chunk is slower on a CPU: on 2 cores, unit-steps/s of conv3_3 (0.9 MB a unit) in
 chunks of 6, 7, 8, 9, 10, 12: 386, 416, 447, 354, 339, 360."""
-FEWEST, MOST = 8, 32
-"""Bounds of a chunk that memory allows. Below 8 units deep kernels are transformed for too few tiles (see
-`networks.convolution`; conv4_3 in 5, 6, 8, 10, 12: 32.9, 35.5, 36.8, 36.1, 37.8). Beyond 32 little is gained for what
-padding costs: conv2_2 in 16, 32, 48, 64, 96: 4481, 5128, 5723, 5788, 5647."""
+FEWEST = 8
+"""On a CPU, memory allowing: with fewer, deep kernels are transformed for too few tiles (see `networks.convolution`;
+conv4_3 in 5, 6, 8, 10, 12: 32.9, 35.5, 36.8, 36.1, 37.8)."""
+MOST = {"cpu": 64, "accelerator": 32}
+"""Beyond 64 nothing is gained on a CPU: conv2_2 in 16, 32, 48, 64, 96: 4481, 5128, 5723, 5788, 5647. The accelerators'
+number is so small that nine units at four chi are shared by two of them, or fill little more than one chunk."""
 
 
 class Job(NamedTuple):
@@ -85,8 +88,8 @@ def seed_key(seed: int) -> jax.Array:
     check_seed(seed)
     small = jax.random.key(0)
     words = jax.random.key_data(small).shape[0]
-    halves = jnp.asarray([seed >> 32, seed & 0xFFFFFFFF] * (words // 2), jnp.uint32)
-    return jax.random.wrap_key_data(halves, impl=jax.random.key_impl(small))
+    halves = np.asarray([seed >> 32, seed & 0xFFFFFFFF] * (words // 2), np.uint32)
+    return jax.random.wrap_key_data(jnp.asarray(halves), impl=jax.random.key_impl(small))
 
 
 def prng() -> str:
@@ -95,6 +98,7 @@ def prng() -> str:
     >>> prng()
     'threefry2x32'
     """
+    # Not of `config.values`, which does not know of `with jax.threefry_partitionable(...)`.
     partitionable = jax.config.jax_threefry_partitionable  # pyright: ignore[reportAttributeAccessIssue]
     plain = "" if partitionable else ", not partitionable"
     return f"{jax.random.key_impl(jax.random.key(0))}{plain}"
@@ -138,10 +142,10 @@ def chunk(view: View, recipe: Recipe, params: Params) -> int:
     On a CPU a chunk has to amortise the cost of a call and of transformed kernels, and then to stay in the cache. On
     an accelerator it is what the budget allows, up to MOST.
     """
-    on_cpu = jax.default_backend() == "cpu"
-    fitting = BUDGET["cpu" if on_cpu else "accelerator"] // bytes_per_unit(view, recipe, params)
-    wanted = max(FEWEST, CACHE // map_bytes(view, params)) if on_cpu else MOST
-    return 1 << (max(1, min(fitting, wanted, MOST)).bit_length() - 1)
+    kind = "cpu" if jax.default_backend() == "cpu" else "accelerator"
+    fitting = BUDGET[kind] // bytes_per_unit(view, recipe, params)
+    wanted = max(FEWEST, CACHE // map_bytes(view, params)) if kind == "cpu" else MOST[kind]
+    return 1 << (max(1, min(fitting, wanted, MOST[kind])).bit_length() - 1)
 
 
 def _endpoints(view: View, params: Params) -> dict[str, jax.ShapeDtypeStruct]:

@@ -61,7 +61,7 @@ summary { cursor: pointer; padding: .3rem 0; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th { text-align: left; font-weight: 600; padding: .5rem .9rem .3rem 0; vertical-align: bottom; }
 tbody th { vertical-align: top; padding-top: .8rem; min-width: 4rem; max-width: 9rem; }
-th small { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 4; overflow: hidden; }
+.name { display: -webkit-box; -webkit-box-orient: vertical; -webkit-line-clamp: 4; overflow: hidden; }
 a.motion { position: relative; display: block; width: 9rem; }
 td { padding: .7rem .9rem .7rem 0; vertical-align: top; line-height: 1.35; }
 tbody tr { border-top: 1px solid var(--line); }
@@ -172,7 +172,7 @@ def _section(directory: Path, layer: str, records: list[Record], *, unfolded: bo
     yield "</tr></thead>\n<tbody>"
     for unit, found in units.items():
         name = next((record["name"] for record in found if record.get("name")), None)
-        label = f"{unit}" + (f"<small>{escape(name)}</small>" if name else "")
+        label = f"{unit}" + (f'<small class="name">{escape(name)}</small>' if name else "")
         yield f'<tr><th scope="row">{label}</th>'
         # A fused unit has one appearance for each chi; like the sheets, the column shows that of the largest.
         still = [record for record in found if not record["layer"].startswith("motion/")]
