@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from stjax.ascent.recipes import Recipe
 from stjax.errors import UsageError
@@ -87,8 +88,8 @@ def seed_key(seed: int) -> jax.Array:
     check_seed(seed)
     small = jax.random.key(0)
     words = jax.random.key_data(small).shape[0]
-    halves = jnp.asarray([seed >> 32, seed & 0xFFFFFFFF] * (words // 2), jnp.uint32)
-    return jax.random.wrap_key_data(halves, impl=jax.random.key_impl(small))
+    halves = np.asarray([seed >> 32, seed & 0xFFFFFFFF] * (words // 2), np.uint32)
+    return jax.random.wrap_key_data(jnp.asarray(halves), impl=jax.random.key_impl(small))
 
 
 def prng() -> str:
@@ -97,6 +98,7 @@ def prng() -> str:
     >>> prng()
     'threefry2x32'
     """
+    # Not of `config.values`, which does not know of `with jax.threefry_partitionable(...)`.
     partitionable = jax.config.jax_threefry_partitionable  # pyright: ignore[reportAttributeAccessIssue]
     plain = "" if partitionable else ", not partitionable"
     return f"{jax.random.key_impl(jax.random.key(0))}{plain}"
