@@ -89,7 +89,7 @@ class Recipe:
 PAPER = Recipe(name="paper", steps=300, optimizer=Momentum())
 """The constants and the update of the parent code (Mahendran & Vedaldi, IJCV 2016)."""
 
-FAST = Recipe(name="fast", steps=60, optimizer=Sobolev(rate=30.0), start=3.0, jitter=OnePixel())
+FAST = Recipe(name="fast", steps=60, optimizer=Sobolev(), start=3.0, jitter=OnePixel())
 """PAPER's value of (1) in a fifth of its steps, from a start of almost nothing, without jitter.
 
 Medians over the first 8 units of vgg16-imagenet, `scripts/compare_recipes.py`: conv3_3, PAPER 22.1 after 300
