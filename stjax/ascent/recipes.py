@@ -99,10 +99,11 @@ of (1), activation / ahat, share of the activation after a shift by 1 and 2 pixe
     conv4_1   PAPER 10.9  5.57  92 %  81 %  34 %    FAST 11.4  5.78  91 %  81 %  38 %    without jitter 12.3  6.11  76 %
     conv4_3   PAPER  7.4  9.05  89 %  78 %  18 %    FAST  7.6  9.15  93 %  83 %  26 %
 
-Patches of photographs keep 94 to 99 % after one pixel, and 45 to 67 % under the blur. Tried at conv4_1, one seed: jitter
-in every step keeps 96 % at a value of 10.5; seeing a blur of 0.5 pixels besides, 51 % of the blur at the same value and 5.1
-ahat; of 1 pixel, 86 % at 3.6 ahat. 80 steps, a reach of 10, a momentum of 0.9 and a rate of 30 change less than seeds
-do. `start` is a choice of ours: x begins within +-3.3 grey levels, so that what is seen in the end was put there.
+Patches of photographs keep 94 to 99 % after one pixel, and 45 to 67 % under the blur. Tried at conv4_1, one seed:
+jitter in every step keeps 96 % at a value of 10.5; seeing a blur of 0.5 pixels besides, 51 % of the blur at the same
+value and 5.1 ahat; of 1 pixel, 86 % at 3.6 ahat. 80 steps, a reach of 10, a momentum of 0.9 and a rate of 30 change
+less than seeds do. `start` is a choice of ours: x begins within +-3.3 grey levels, so that what is seen in the end
+was put there.
 """
 
 VIVID = dataclasses.replace(
