@@ -1,6 +1,6 @@
 """Do the readers of weight files withstand files of strangers? Thousands that are damaged, hundreds made to harm.
 
-    python scripts/attack_readers.py                      3,000 damaged and 200 hostile files, some minutes
+    python scripts/attack_readers.py                      3,000 damaged and 440 hostile files, ten minutes
     python scripts/attack_readers.py --damaged 300 --hostile 50 --first 7000000
 
 Each file is read as `stjax convert` and `stjax inspect` read it, in a process that is watched: tests/watched.py says
@@ -29,7 +29,8 @@ from damage import Seed, hdf5_seeds, seeds  # pyright: ignore[reportMissingImpor
 from watched import PATIENCE, Outcome, Watch, watching  # pyright: ignore[reportMissingImports]
 
 MOST_MEMORY = 1 << 30
-MAGNITUDES = (500, 20_000, 300_000, 1_000_000)
+MAGNITUDES = (20_000, 300_000, 1_000_000, 500)
+"""Of hostile structures, about bytes: first each with the first."""
 HDF5_SHARE = 30
 """One of so many damaged files is of each layout that a child reads: it takes 100 times longer."""
 
@@ -69,9 +70,8 @@ def damaged(seed: Seed, numbers: range, path: Path, watch: Watch) -> Row:
 
 
 def attacks(count: int) -> Iterator[tuple[str, int]]:
-    """Names of hostile structures and magnitudes; first each once, at a middling one."""
-    order = [MAGNITUDES[1], MAGNITUDES[2], MAGNITUDES[3], MAGNITUDES[0]]
-    yield from itertools.islice(((name, n) for n in order for name in hostile.ATTACKS), count)
+    """Names of hostile structures, and magnitudes."""
+    yield from itertools.islice(((name, n) for n in MAGNITUDES for name in hostile.ATTACKS), count)
 
 
 def attacked(name: str, n: int, path: Path, watch: Watch) -> tuple[Outcome, str]:
@@ -119,7 +119,7 @@ def main() -> None:
     """Reads all, prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--damaged", type=int, default=3000, help="files with damage, of all layouts together")
-    parser.add_argument("--hostile", type=int, default=200, help="files made to harm")
+    parser.add_argument("--hostile", type=int, default=2 * len(hostile.ATTACKS), help="files made to harm")
     parser.add_argument("--first", type=int, default=1, help="number of the first damage")
     asked = parser.parse_args()
     begin = time.perf_counter()

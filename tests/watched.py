@@ -3,8 +3,9 @@
     python watched.py        paths come in, a line each; a line of JSON goes out for each
 
 Peak memory is the most that the process has held while it read one file (VmHWM, set back before each by way of
-/proc/self/clear_refs), above what it held once stjax was imported; of a child that reads HDF5, all that it held, its
-interpreter included. Where the system does not tell, it is 0.
+/proc/self/clear_refs), above what it held once stjax was imported. Of an HDF5 file, it is the most that any child has
+held so far, the interpreter included and never less than this process holds: the system tells no more of children.
+Where it does not tell at all, it is 0.
 """
 
 from __future__ import annotations
@@ -164,7 +165,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
     print("ready", flush=True)
     base = _status("VmRSS")
-    child = 0
+    spent = 0.0
     for line in sys.stdin:
         with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
@@ -174,9 +175,9 @@ def main() -> None:
         except BaseException:
             said = {"fault": traceback.format_exc()[-2000:]}
         seconds = time.perf_counter() - begin
-        # Of children, the system keeps the largest of all: one that is larger than any before was this file's.
-        before, child = child, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss << 10
-        peak = max(_status("VmHWM") - base, child if child > before else 0)
+        before, usage = spent, resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent = usage.ru_utime + usage.ru_stime
+        peak = max(_status("VmHWM") - base, usage.ru_maxrss << 10 if spent > before else 0)
         print(json.dumps({"seconds": seconds, "peak": peak, **said}), flush=True)
 
 
