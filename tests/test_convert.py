@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from conftest import slim
+from damage import spoiled
 
 from stjax import Model, Preprocessing, UsageError, zoo
 from stjax.convert import store, tensors
@@ -468,13 +469,11 @@ def test_a_checksum_is_of_what_was_read(tmp_path, model):
 @pytest.mark.parametrize("examples", [200, pytest.param(1500, marks=pytest.mark.slow)])
 def test_damaged_files_of_our_own(tmp_path, plain, examples):
     """Bytes changed, moved and lost, half of them in the header."""
-    from test_fuzz import damaged
-
     arrays, described = plain
     whole = with_metadata(tmp_path / "whole.safetensors", arrays, json.dumps(described)).read_bytes()
     path, refused = tmp_path / "a.safetensors", 0
     for seed in range(examples):
-        path.write_bytes(damaged(whole, seed))
+        path.write_bytes(spoiled(whole, seed))
         try:
             store.load(path)
         except UsageError as error:

@@ -22,7 +22,7 @@ from stjax import UsageError
 from stjax.convert.readers import container, hdf5
 
 FEW, MANY = 40, 2000
-FORK_PATIENCE = 0.5
+FORK_PATIENCE = 2.0
 """Seconds for a fork, where a user's child has eight: one file in a hundred keeps the HDF5 library busy for ever."""
 GIBIBYTE = 1 << 30
 SMALL, LARGE = 2_000, 100_000

@@ -7,8 +7,8 @@ from io import FileIO
 from pathlib import Path
 
 from stjax.convert.readers import caffe, keras, matconvnet, onnx, pickles, pytorch, safetensors, whole, wire
-from stjax.convert.readers.contents import Contents, checked, printable, reason
-from stjax.errors import UsageError
+from stjax.convert.readers.contents import Contents, checked, reason
+from stjax.errors import UsageError, printable
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
 NOT_WEIGHTS = {
@@ -28,7 +28,7 @@ def read(path: Path) -> Contents:
     Args:
       path: of any container that `recognise` names.
     Returns:
-      Its arrays; names are printable, and all of it stands in proportion to the file; see `limits`.
+      Its arrays; all of it stands in proportion to the file; see `limits`.
     Raises:
       UsageError: no such file, another container, or a file that is damaged or unsafe.
     """

@@ -17,7 +17,7 @@ from stjax.convert.readers.limits import (
     SPARE,
     SWELLING,
 )
-from stjax.errors import UsageError
+from stjax.errors import UsageError, printable
 
 
 class Contents(NamedTuple):
@@ -55,9 +55,9 @@ def checked(contents: Contents, size: int) -> Contents:
       contents: from any reader.
       size: bytes of the file.
     Returns:
-      The same, names of classes and network without control characters.
+      The same, names of classes and network fit for a terminal.
     Raises:
-      UsageError: no arrays, too many, names that are none, or arrays that stand for far more than the file holds.
+      UsageError: no arrays, too many, names that are too long, or arrays that stand for far more than the file holds.
     """
     arrays = contents.arrays
     if not arrays:
@@ -67,13 +67,13 @@ def checked(contents: Contents, size: int) -> Contents:
     total = sum(array.nbytes for array in arrays.values())
     if total > SWELLING * size + SPARE:
         raise UsageError(f"a file of {size} bytes must hold what it declares: its arrays have {total} bytes")
-    names = tuple(printable(name)[:MOST_LETTERS] for name in contents.class_names)
+    names = tuple(printable(name[:MOST_LETTERS]) for name in contents.class_names)
     mean = contents.mean if all(map(math.isfinite, contents.mean)) else ()
-    return contents._replace(class_names=names, mean=mean, network=printable(contents.network)[:MOST_LETTERS])
+    return contents._replace(class_names=names, mean=mean, network=printable(contents.network[:MOST_LETTERS]))
 
 
 def refuse_names(names: Iterable[str]) -> None:
-    """Names that are too many, too long, or would act on a terminal.
+    """Names that are too many, or too long.
 
     Raises:
       UsageError: such names.
@@ -88,8 +88,6 @@ def refuse_names(names: Iterable[str]) -> None:
                 f"arrays must have names of at most {MOST_LETTERS} letters, {MOST_LETTERS_TOGETHER} together: "
                 f"this file's have more: {listed([name])}"
             )
-        if not name.isprintable():
-            raise UsageError(f"arrays must have names that can be printed: {name[:100]!r} cannot")
 
 
 def listed(names: list[str], most: int = 8) -> str:
@@ -102,18 +100,9 @@ def listed(names: list[str], most: int = 8) -> str:
     return shown + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def printable(text: str) -> str:
-    """A stranger's text in one line that does nothing to a terminal.
-
-    >>> printable("a\\x1b[2Jb\\nc")
-    'a [2Jb c'
-    """
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
-
-
 def reason(error: BaseException) -> str:
     """What an error says, fit for the end of a message."""
     said = str(error)
     # Cut first: an error may carry the whole file.
-    said = printable(said[: 2 * LONGEST_MESSAGE]) or type(error).__name__
+    said = printable(" ".join(said[: 2 * LONGEST_MESSAGE].split())) or type(error).__name__
     return said if len(said) <= LONGEST_MESSAGE else f"{said[:LONGEST_MESSAGE]}..."

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stjax.convert.readers.contents import listed, printable
+from stjax.convert.readers.contents import listed
 from stjax.convert.readers.limits import LARGEST_NUMBER, MOST_LETTERS, MOST_STEPS, Budget
-from stjax.errors import UsageError
+from stjax.errors import UsageError, printable
 
 MOST_ARGUMENTS = 16
 """Of a call. PyTorch's have eight at most."""
