@@ -592,7 +592,7 @@ ATTACKS: dict[str, Attack] = {
 }
 
 
-HARMLESS = ("hdf5: zeros, compressed", "safetensors: many arrays", "safetensors: a name that clears the terminal")
+HARMLESS = ("hdf5: zeros, compressed", "safetensors: many arrays")
 """What may be read: it stands for no more than any small file may."""
 
 

@@ -415,9 +415,9 @@ def test_a_film_is_told_by_its_head(tmp_path, monkeypatch):
 
 
 def test_what_a_file_says_does_nothing_to_a_terminal(tmp_path):
-    data = writers.legacy_torch({"a\x1b[2Jb" * 200: np.ones(2, np.float32)})
+    data = writers.legacy_torch({"a\x1b[2Jb": np.ones(2, np.float32)})
     (tmp_path / "a\x1b[2J.pth").write_bytes(data)
-    assert refused(tmp_path / "a\x1b[2J.pth", "a name of 1200 letters").isprintable()
+    assert refused(tmp_path / "a\x1b[2J.pth", "names that can be printed").isprintable()
     program = b"\x80\x02c\x1b]0;os\nsystem\x07\n."
     (tmp_path / "a.pkl").write_bytes(program)
     assert refused(tmp_path / "a.pkl", "asks for").isprintable()

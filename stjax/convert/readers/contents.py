@@ -73,7 +73,7 @@ def checked(contents: Contents, size: int) -> Contents:
 
 
 def refuse_names(names: Iterable[str]) -> None:
-    """Names that are too many, or too long.
+    """Names that are too many, too long, or would act on a terminal.
 
     Raises:
       UsageError: such names.
@@ -88,6 +88,8 @@ def refuse_names(names: Iterable[str]) -> None:
                 f"arrays must have names of at most {MOST_LETTERS} letters, {MOST_LETTERS_TOGETHER} together: "
                 f"this file's have more: {listed([name])}"
             )
+        if not name.isprintable():
+            raise UsageError(f"arrays must have names that can be printed: {printable(name[:100])} cannot")
 
 
 def listed(names: list[str], most: int = 8) -> str:
