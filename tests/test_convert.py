@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from conftest import slim
+from damage import spoiled
 
 from stjax import Model, Preprocessing, UsageError, zoo
 from stjax.convert import store, tensors

@@ -88,6 +88,8 @@ def refuse_names(names: Iterable[str]) -> None:
                 f"arrays must have names of at most {MOST_LETTERS} letters, {MOST_LETTERS_TOGETHER} together: "
                 f"this file's have more: {listed([name])}"
             )
+        if not name.isprintable():
+            raise UsageError(f"arrays must have names that can be printed: {printable(name[:100])} cannot")
 
 
 def listed(names: list[str], most: int = 8) -> str:
