@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from conftest import slim
-from damage import spoiled
+from damage import JSON, spoiled
 
 from stjax import Model, Preprocessing, UsageError, zoo
 from stjax.convert import store, tensors
@@ -469,8 +469,6 @@ def test_a_checksum_is_of_what_was_read(tmp_path, model):
 @pytest.mark.parametrize("examples", [200, pytest.param(800, marks=pytest.mark.slow)])
 def test_damaged_files_of_our_own(tmp_path, plain, examples):
     """Bytes changed, moved and lost, half of them in the header; every second time inside of right lengths."""
-    from damage import JSON, spoiled
-
     arrays, described = plain
     whole = with_metadata(tmp_path / "whole.safetensors", arrays, json.dumps(described)).read_bytes()
     length = int.from_bytes(whole[:8], "little")
