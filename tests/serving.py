@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.server
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 
 class Server(http.server.BaseHTTPRequestHandler):
@@ -52,7 +52,9 @@ class Server(http.server.BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         end = len(cls.data) if cls.break_after is None else begin + cls.break_after
-        self.wfile.write(cls.data[begin:end])
+        # Whoever has seen enough hangs up.
+        with suppress(ConnectionError):
+            self.wfile.write(cls.data[begin:end])
 
     def log_message(self, *_):
         pass
