@@ -53,7 +53,7 @@ OBJECTIVES = {
 @pytest.mark.parametrize("recipe", [PAPER, FAST], ids=lambda recipe: recipe.name)
 def test_every_objective_rises(network, params, ahat, recipe, name):
     layer, objective, target = OBJECTIVES[name]
-    shown = view(network, layer)
+    shown = view(network, layer, whole=getattr(objective, "whole", False))
     recipe, strengths = aimed(shown, recipe, ahat, objective)
     start = init(recipe, KEY, shown.clip(recipe.margin))
     _, infos = climb(shown, recipe, params, target, strengths, start)
@@ -62,7 +62,31 @@ def test_every_objective_rises(network, params, ahat, recipe, name):
     values = [float(info.value) for info in infos]
     assert max(values[1:]) > values[0]
     assert all(np.isfinite(v) for v in values)
-    assert all(float(info.slope) > 0 for info in infos)
+    assert all(float(slope) > 0 for info in infos for slope in info.slope if slope is not None)
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [ChannelMean("conv3_fusion"), ClassScore("conv3_fusion"), Neuron("conv3_fusion") + ChannelMean("conv3_fusion")],
+    ids=["ChannelMean", "ClassScore", "Sum"],
+)
+def test_an_objective_of_a_map_is_not_given_a_cone(network, params, ahat, objective):
+    cone, whole = (view(network, "conv3_fusion", whole=w) for w in (False, True))
+    assert cone.window < whole.window == network.input_size
+    recipe, strengths = aimed(cone, FAST, ahat, objective)
+    with pytest.raises(UsageError, match=r"needs a whole map, and a cone holds one.* whole=True"):
+        climb(cone, recipe, params, 1, strengths, steps=1)
+    recipe, strengths = aimed(whole, FAST, ahat, objective)
+    _, infos = climb(whole, recipe, params, 1, strengths, steps=1)
+    assert np.isfinite(infos[0].activation)
+
+
+def test_a_held_stream_outside_the_bound_is_brought_into_it(network):
+    shown = view(network, "conv3_fusion")
+    recipe = dataclasses.replace(FAST, hold="motion", bound=10.0)
+    start = Clip(motion=jnp.full(shown.clip(1).motion.shape, 30.0))
+    held = init(recipe, KEY, shown.clip(1), start).clip.motion
+    np.testing.assert_allclose(jnp.linalg.norm(held, axis=-1), 10.0, rtol=1e-5)
 
 
 @pytest.fixture(scope="module")

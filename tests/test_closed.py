@@ -12,6 +12,7 @@ from conftest import draw_params, slim
 
 import stjax
 from stjax.ascent.recipes import suited
+from stjax.atlas import plan
 from stjax.endings import REACHED, ending
 from stjax.networks.relu import relu
 from stjax.types import STREAMS
@@ -106,7 +107,13 @@ def test_layers_after_a_closed_map_find_their_way(layer):
         node["bias"] = jnp.full_like(node["bias"], -60.0)
     shown = stjax.view(network, layer)
     _, summary = stjax.visualize_units(
-        shown, suited(layer), params, jax.random.key(0), units=range(4), chi=(0.0,), ahat=np.ones(4)
+        shown,
+        suited(layer),
+        params,
+        jax.random.key(0),
+        units=range(4),
+        chi=(0.0,),
+        ahat=np.ones(plan.num_units(shown, params)),
     )
     assert (summary.activation > summary.activation_start).all()
     assert all((slope > 0).all() for slope in summary.slope if slope is not None)
