@@ -1,13 +1,16 @@
 """Is what activation maximisation shows of the embedded network true? Its classes' motion is known exactly.
 
-Finds the optimum of every class at every chi, and measures: whether the class's motion is recovered, by a matched
-filter that is tried out on generated clips first; speed; slowness and roughness of each layer; whether networks
-trained from other seeds recognise the optima; how many units of each layer keep their appearance when chi changes.
+Finds the optimum of every class at every chi from several starts, and measures: whether the class's motion is
+recovered, by a matched filter; speed; which class the network itself and others see; slowness and roughness of each
+layer; how many units keep their appearance when chi changes. Beside each number stands what the same measure gives
+for generated clips, where all is known, and for untrained networks, shuffled names and random flow, where nothing is.
 
     python scripts/check_truth.py --out truth
-    python scripts/check_truth.py --models a.safetensors,b.safetensors --recipe paper --steps 100 --layers classes
+    python scripts/check_truth.py --calm 0,2 --chi 1,0 --layers "" --out calm
+    python scripts/check_truth.py --models a.safetensors,b.safetensors --recipe paper --starts 1 --out paper
 
-Writes truth.json, truth.md, the sheets of the first network's optima, and one picture of all classes and chi.
+Writes truth.md, truth.json, the sheets of the first network's optima and one picture of them; and into the folder
+`raw` what was measured of each run, so that the same command, stopped at any moment, goes on where it was.
 """
 
 from __future__ import annotations
@@ -16,128 +19,99 @@ import argparse
 import dataclasses
 import json
 import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from markdown_table import markdown_table
+import truth_tables
 from rich.progress import Progress
 
 import stjax
-from stjax import figures, files
+from stjax import figures
 from stjax.ascent import recipes
-from stjax.atlas import folder, results
+from stjax.ascent.optimizers import Sobolev
+from stjax.atlas import results
 from stjax.atlas.plan import Job, num_units
 from stjax.atlas.run import Found
 from stjax.errors import UsageError
 from stjax.figures import animate, color
-from stjax.training import generated, truth
-from stjax.training.evaluation import predict
+from stjax.files import replacing
+from stjax.training import generated, scores, truth
+from stjax.training.scores import Record
+from stjax.video.statistics import divisors
+from stjax.video.statistics import record as record_maxima
 
 MODELS = "embedded,embedded-seed1,embedded-seed2"
 LAYERS = "motion/conv1_2,motion/conv2_2,motion/conv3_2,motion/conv4_2,conv4_fusion,fc5,classes"
 ALIKE = 0.7
 """Correlation from which two optima of a unit count as the same."""
-AUTHORS = (
-    ("conv3_3", 5.95 / 0.98, 2.27 / 2.31),
-    ("conv4_3", 4.16 / 0.57, 2.42 / 2.59),
-    ("conv5_2", 1.89 / 0.81, 2.88 / 3.05),
-)
-"""Fast over slow: of mean |D_t x|, and of the mean spatial difference, measured on clips the authors published."""
-
-Table = tuple[str, list[str], list[list[str]]]
-"""A title, column heads, rows."""
+CLASSES = np.arange(len(generated.CLASSES))
 
 
-def try_out(count: int) -> dict[str, float]:
-    """The filter's own score on held-out clips with all nuisances: share of clips, and of those of each motion."""
-    batch = len(generated.CLASSES)
-    found = []
-    for first in range(0, count, batch):
-        clip, known = generated.examples(jax.random.key(generated.HELD_OUT), first, batch)
-        recovered = truth.recover(truth.match(clip.motion), known.label)
-        found.append((known.motion, recovered.motion, recovered.profile))
-    motion, right, profile = (np.concatenate(column) for column in zip(*found, strict=True))
-    each = {generated.MOTIONS[m].name: float(right[motion == m].mean()) for m in range(len(generated.MOTIONS))}
-    return {"all": float(right.mean()), "profile": float(profile.mean())} | each
+def held_out(count: int) -> Any:
+    """Batches of generated clips that no network was trained on, one of each class, with their truth."""
+    for first in range(0, count, len(CLASSES)):
+        yield generated.examples(jax.random.key(generated.HELD_OUT), first, len(CLASSES))
+
+
+def untrained(like: stjax.Model, seed: int) -> stjax.Model:
+    """The same network with random parameters, its ahat recorded on generated clips."""
+    clip = next(held_out(1)).clip
+    params = jax.jit(like.module.init)(jax.random.key(seed), jax.tree.map(lambda a: a[:1], clip))["params"]
+    ahat = divisors(record_maxima(like.module, params, (made.clip for made in held_out(280))))
+    statistics = like.statistics._replace(ahat=ahat)
+    return dataclasses.replace(like, name=f"untrained-{seed}", params=params, statistics=statistics, checksum="")
 
 
 def optima(
     network: stjax.Model, layer: str, recipe: stjax.Recipe, units: Sequence[int], chi: Sequence[float], seed: int
-) -> tuple[stjax.Clip, stjax.Summary, float]:
-    """Clips and numbers with axes (units, chi, ...), and the seconds they took."""
+) -> tuple[stjax.Clip, stjax.Summary]:
+    """Clips and numbers with axes (units, chi, ...)."""
     if layer not in network.statistics.ahat:
         raise UsageError(f"a layer needs recorded statistics (ahat): {network.name} has none for {layer}")
     view = stjax.view(network.module, layer)
     if layer == "classes":
         recipe = recipe.aim(stjax.ClassScore(), view.stride)
-    begin = time.perf_counter()
     key, ahat = jax.random.key(seed), network.statistics.ahat[layer]
-    clip, summary = stjax.visualize_units(view, recipe, network.params, key, units=units, chi=chi, ahat=ahat)
-    return clip, summary, time.perf_counter() - begin
+    return stjax.visualize_units(view, recipe, network.params, key, units=units, chi=chi, ahat=ahat)
 
 
-def judge(network: stjax.Model, clip: stjax.Clip) -> np.ndarray:
-    """The class that a network sees in each optimum, (classes, chi)."""
-    columns = range(clip.motion.shape[1])
-    clips = [stjax.Clip(*(jnp.asarray(x[:, j]) for x in clip)) for j in columns]
-    return np.stack([np.asarray(predict(network.module, network.params, c)) for c in clips], 1)
+def remembered(path: Path, settings: str) -> Record | None:
+    """What an earlier run with the same settings measured."""
+    if not path.exists():
+        return None
+    with np.load(path) as stored:
+        same = str(stored["settings"]) == settings
+        return Record(*(stored[name] for name in Record._fields)) if same else None
 
 
-def motion(clip: stjax.Clip) -> list[dict[str, Any]]:
-    """For each chi: shares of classes whose motion is recovered, speeds of fast over slow, and what was mistaken."""
-    found = truth.match(jnp.asarray(clip.motion))
-    labels = np.broadcast_to(np.arange(clip.motion.shape[0])[:, None], clip.motion.shape[:2])
-    got, shakes = truth.recover(found, labels), np.asarray(truth.SHAKING)
-    said = np.asarray(found.correlation).argmax(-1)
-    size = truth.magnitude(clip.motion)
-    pairs = truth.pairs("speed", "fast", "slow")
-    rows = []
-    for j in range(clip.motion.shape[1]):
-        mistaken = {generated.CLASSES[c]: truth.NAMES[said[c, j]] for c in np.flatnonzero(~got.motion[:, j])}
-        rows.append(
-            {
-                "steady": float(got.motion[~shakes, j].mean()),
-                "shaking": float(got.motion[shakes, j].mean()),
-                "axis and frequency": float(got.profile[shakes, j].mean()),
-                "not shaking": float(got.profile[~shakes, j].mean()),
-                "fast over slow": [float(size[a, j] / size[b, j]) for a, b in pairs],
-                "speed": float(got.speed[~shakes, j].mean()),
-                "mistaken for": mistaken,
-            }
-        )
-    return rows
-
-
-def transfer(clips: Mapping[str, stjax.Clip], networks: Mapping[str, stjax.Model]) -> dict[str, dict[str, list[float]]]:
-    """Maker -> judge -> share of classes that the judge names right, for each chi."""
-    labels = np.arange(len(generated.CLASSES))[:, None]
-    return {
-        maker: {name: (judge(network, clip) == labels).mean(0).tolist() for name, network in networks.items()}
-        for maker, clip in clips.items()
-    }
+def keep(path: Path, settings: str, one: Record) -> None:
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, settings=np.asarray(settings), **one._asdict())
 
 
 def depth(clip: stjax.Clip, slope: stjax.Clip) -> dict[str, Any]:
     """Of one layer: slowness and roughness for each chi, and the share of units that keep their appearance.
 
     A unit keeps it if its optima at the first and last chi correlate by at least `ALIKE`: the pictures of a fused
-    layer; of a motion layer, where something moves, whatever way (`truth.appearance_of`).
+    layer; of a motion layer, where something moves, whatever way (`truth.appearance_of`). Chance is the share of
+    pairs of different units that correlate as much.
     """
     living = np.any([np.asarray(s) > 0 for s in slope if s is not None], axis=(0, 2))
     temporal, spatial = (a[living].mean(0).tolist() for a in truth.slowness(clip.motion))
     seen = truth.appearance_of(clip)[living]
-    alike = truth.likeness(seen[:, 0], seen[:, -1])
+    alike = truth.likeness(seen[:, None, 0], seen[None, :, -1])
+    own = np.eye(len(alike), dtype=bool)
     return {
         "temporal": temporal,
         "spatial": spatial,
         "units": int(living.sum()),
-        "kept": float((alike >= ALIKE).mean()),
-        "likeness": float(np.median(alike)),
+        "kept": float((alike[own] >= ALIKE).mean()),
+        "likeness": float(np.median(alike[own])),
+        "chance": float((alike[~own] >= ALIKE).mean()) if len(alike) > 1 else 0.0,
     }
 
 
@@ -169,141 +143,126 @@ def overview(path: Path, clip: stjax.Clip, mean: Any) -> None:
     animate.png(path, np.concatenate(rows))
 
 
-def percent(value: float) -> str:
-    return f"{100 * value:.0f} %"
-
-
-def tables(measured: Mapping[str, Any]) -> list[Table]:
-    """What was measured, as tables: rows are chi wherever chi matters."""
-    chi, filtered = measured["chi"], measured["filter"]
-    heads = ["network", "chi", "steady motion", "shaking", "axis and frequency", "steady seen as steady"]
-    recovered = [
-        [
-            *(name, f"{c:g}"),
-            *(percent(r[k]) for k in ("steady", "shaking", "axis and frequency", "not shaking")),
-            *(" ".join(f"{ratio:.2f}" for ratio in r["fast over slow"]), f"{r['speed']:.2f}"),
+def plain(named: dict[str, list[Record]]) -> dict[str, Any]:
+    """Scores of every run, for truth.json."""
+    return {
+        title: [
+            {k: v.tolist() for k, v in scores.scores(run).items()} | {"named": scores.named(run).tolist()}
+            for run in runs
         ]
-        for name, rows in measured["motion"].items()
-        for c, r in zip(chi, rows, strict=True)
-    ]
-    crossed = [
-        [maker, name, *(percent(v) for v in shares)]
-        for maker, judges in measured["transfer"].items()
-        for name, shares in judges.items()
-    ]
-    others = [shares for m, judges in measured["transfer"].items() for n, shares in judges.items() if m != n]
-    if others:
-        crossed.append(["mean of others", "", *(percent(v) for v in np.mean(others, 0))])
-    columns = [f"chi {c:g}" for c in chi]
-    slow = [
-        [
-            *(layer, *(f"{t:.2f}" for t in d["temporal"]), *(f"{s:.2f}" for s in d["spatial"])),
-            *(f"{d['temporal'][-1] / max(d['temporal'][0], 1e-9):.1f}", f"{d['spatial'][-1] / d['spatial'][0]:.2f}"),
-        ]
-        for layer, d in measured["depth"].items()
-    ]
-    slow += [
-        [f"authors, {layer}", *[""] * (2 * len(chi)), f"{temporal:.1f}", f"{spatial:.2f}"]
-        for layer, temporal, spatial in AUTHORS
-    ]
-    kept = [
-        [layer, str(d["units"]), percent(d["kept"]), f"{d['likeness']:.2f}"] for layer, d in measured["depth"].items()
-    ]
-    return [
-        (
-            f"Optima of {len(generated.CLASSES)} classes at chi {', '.join(f'{c:g}' for c in chi)}",
-            ["network", "recipe", "steps", "seconds"],
-            [[n, measured["recipe"], str(measured["steps"]), f"{s:.0f}"] for n, s in measured["seconds"].items()],
-        ),
-        (
-            f"The filter on {measured['clips']} held-out clips",
-            ["clips", "right"],
-            [[k, percent(v)] for k, v in filtered.items()],
-        ),
-        ("Motion recovered", [*heads, "fast / slow flow, each pair", "speed found, px"], recovered),
-        ("Transfer: share of the maker's optima that the judge names right", ["maker", "judge", *columns], crossed),
-        (
-            "Slowness: mean |D_t x| and mean spatial difference, grey levels; last over first chi",
-            ["layer", *(f"D_t, {c}" for c in columns), *(f"D_xy, {c}" for c in columns), "D_t ratio", "D_xy ratio"],
-            slow,
-        ),
-        (
-            f"Appearance kept between chi {chi[0]:g} and {chi[-1]:g} (correlation >= {ALIKE:g})",
-            ["layer", "units", "kept", "median correlation"],
-            kept,
-        ),
-    ]
+        for title, runs in named.items()
+    }
 
 
-def markdown(parts: Sequence[Table]) -> str:
-    """Tables under their titles.
-
-    >>> print(markdown([("Two", ["a", "b"], [["1", "2"]])]))
-    ### Two
-    <BLANKLINE>
-    | a | b |
-    |---|---|
-    | 1 | 2 |
-    <BLANKLINE>
-    """
-    lines = []
-    for title, heads, rows in parts:
-        lines += [f"### {title}", "", *markdown_table(heads, rows), ""]
-    return "\n".join(lines)
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", default=MODELS, help="files or names; all are looked into, all judge")
+    parser.add_argument("--recipe", help=f"one of: {', '.join(recipes.RECIPES)} (default: what suits each layer)")
+    parser.add_argument("--steps", type=int, help="instead of the recipe's own")
+    parser.add_argument("--calm", help="of the recipe's Sobolev gradient, one or several, instead of its own")
+    parser.add_argument("--chi", default="10,5,1,0", help="falling")
+    parser.add_argument("--starts", type=int, default=5, help="optima of a class from so many seeds")
+    parser.add_argument("--seed", type=int, default=0, help="the first of them")
+    parser.add_argument("--untrained", type=int, default=3, help="networks with random parameters, for chance")
+    parser.add_argument("--layers", default=LAYERS, help="of the first network, for slowness and depth")
+    parser.add_argument("--units", type=int, default=6, help="the first so many units of each of these layers")
+    parser.add_argument("--clips", type=int, default=1120, help="generated and random clips that are scored alike")
+    parser.add_argument("--out", type=Path, default=Path("truth"))
+    return parser.parse_args()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", default=MODELS, help="files or names; the first is looked into, all judge")
-    parser.add_argument("--recipe", help=f"one of: {', '.join(recipes.RECIPES)} (default: what suits each layer)")
-    parser.add_argument("--steps", type=int, help="instead of the recipe's own")
-    parser.add_argument("--chi", default="10,5,1,0", help="falling")
-    parser.add_argument("--layers", default=LAYERS, help="of the first network, for slowness and depth")
-    parser.add_argument("--units", type=int, default=6, help="the first so many units of each of these layers")
-    parser.add_argument("--clips", type=int, default=1200, help="held-out clips on which the filter is tried out")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("truth"))
-    options = parser.parse_args()
+    options = arguments()
 
     def recipe(layer: str) -> stjax.Recipe:
         chosen = recipes.named(options.recipe) if options.recipe else recipes.suited(layer)
         return chosen if options.steps is None else dataclasses.replace(chosen, steps=options.steps)
 
+    how = recipe("classes")
+    variants = {"": how}
+    if options.calm:
+        if not isinstance(how.optimizer, Sobolev):
+            raise UsageError(f"only a Sobolev gradient has a calm: {how.name} has none")
+        sobolev = how.optimizer
+        variants = {
+            f", calm {c}": dataclasses.replace(how, optimizer=dataclasses.replace(sobolev, calm=float(c)))
+            for c in options.calm.split(",")
+        }
     chi = [float(c) for c in options.chi.split(",")]
     networks = {Path(name).stem: stjax.load(name) for name in options.models.split(",")}
     for name, network in networks.items():
         if network.class_names != generated.CLASSES:
             raise UsageError(f"truth is known of the generated classes alone: {name} has others")
-    folder.prepare(options.out)
-    first, classes = next(iter(networks.values())), range(len(generated.CLASSES))
-    layers = [layer for layer in options.layers.split(",") if layer and layer != "classes"]
+    results.prepare(options.out)
+    raw = options.out / "raw"
+    raw.mkdir(exist_ok=True)
+    first, judges = next(iter(networks.values())), [(n.module, n.params) for n in networks.values()]
+    layers = [layer for layer in options.layers.split(",") if layer]
+    seeds = range(options.seed, options.seed + options.starts)
 
+    def run(network: stjax.Model, title: str, recipe: stjax.Recipe, seed: int, sheets: bool) -> Record:
+        settings = json.dumps(
+            [repr(recipe), chi, network.name, network.checksum, [n.checksum for n in networks.values()]]
+        )
+        path = raw / f"{title.replace(', ', '-').replace(' ', '')}-{seed}.npz"
+        one = remembered(path, settings)
+        if one is None:
+            clip, summary = optima(network, "classes", recipe, CLASSES.tolist(), chi, seed)
+            one = scores.record(clip, CLASSES, judges)
+            if sheets:
+                store(options.out, network, recipe, clip, summary, chi)
+            keep(path, settings, one)
+        return one
+
+    looked: dict[str, list[Record]] = {}
+    random: list[Record] = []
+    layered: dict[str, Any] = {}
+    count = options.starts * len(networks) * len(variants) + options.untrained + len(layers) + 1
     with Progress() as bar:
-        task = bar.add_task("filter", total=1 + len(networks) + len(layers))
-        how = recipe("classes")
-        measured: dict[str, Any] = {"recipe": how.name, "steps": how.steps, "chi": chi, "clips": options.clips}
-        measured |= {"filter": try_out(options.clips), "motion": {}, "seconds": {}, "depth": {}}
-        clips, by_layer = {}, {}
-        for name, network in networks.items():
-            bar.update(task, advance=1, description=name)
-            clips[name], summary, taken = optima(network, "classes", how, classes, chi, options.seed)
-            measured["motion"][name], measured["seconds"][name] = motion(clips[name]), taken
-            if network is first:
-                by_layer["classes"] = clips[name], summary.slope
-                store(options.out, network, how, clips[name], summary, chi)
-        measured["transfer"] = transfer(clips, networks)
+        task = bar.add_task("optima", total=count)
+        # A start at a time: stopped early, all networks have as many.
+        for seed in seeds:
+            for name, network in networks.items():
+                for suffix, variant in variants.items():
+                    bar.update(task, description=f"{name}{suffix}, start {seed}")
+                    sheets = network is first and seed == options.seed and variant is next(iter(variants.values()))
+                    looked.setdefault(name + suffix, []).append(run(network, name + suffix, variant, seed, sheets))
+                    bar.advance(task)
+        for number in range(options.untrained):
+            bar.update(task, description=f"untrained {number}")
+            chance = untrained(first, number)
+            random.append(run(chance, chance.name, next(iter(variants.values())), options.seed, False))
+            bar.advance(task)
         for layer in layers:
-            bar.update(task, advance=1, description=layer)
+            bar.update(task, description=layer)
             known = num_units(stjax.view(first.module, layer), first.params)
-            clip, summary, _ = optima(first, layer, recipe(layer), range(min(options.units, known)), chi, options.seed)
-            by_layer[layer] = clip, summary.slope
-        order = [*layers, "classes"]
-        measured["depth"] = {layer: depth(*by_layer[layer]) for layer in order}
-        bar.update(task, advance=1)
-    text = markdown(tables(measured))
+            clip, summary = optima(first, layer, recipe(layer), range(min(options.units, known)), chi, options.seed)
+            layered[layer] = depth(clip, summary.slope)
+            bar.advance(task)
+        bar.update(task, description="clips")
+        real = [
+            scores.record(stjax.Clip(*(jnp.expand_dims(x, 1) for x in made.clip)), made.truth.label, judges)
+            for made in held_out(options.clips)
+        ]
+        references = {"generated clips, held out": scores.join(real)}
+        for kind in scores.IGNORANT:
+            references[f"chance: {kind}"] = scores.record(*scores.ignorant(kind, options.clips), judges)
+        bar.advance(task)
+
+    tables = [
+        *truth_tables.motion(chi, looked, random, references),
+        *truth_tables.transfer(chi, list(networks), looked, random, references),
+        *truth_tables.slow(chi, looked, layered),
+    ]
+    head = (
+        f"Recipe {how.name}, {how.steps} steps; mean over {options.starts} starts (least-most); {options.clips} clips."
+    )
+    text = f"{head}\n\n{truth_tables.markdown(tables)}"
     print(text)
-    files.write_text(options.out / "truth.md", text)
-    files.write_text(options.out / "truth.json", json.dumps({"made": files.MARK} | measured, indent=2))
+    (options.out / "truth.md").write_text(text)
+    measured = {"chi": chi, "recipe": repr(how), "optima": plain(looked), "untrained": plain({"untrained": random})}
+    measured |= {"references": plain({k: [v] for k, v in references.items()}), "depth": layered}
+    (options.out / "truth.json").write_text(json.dumps(measured, indent=2))
 
 
 if __name__ == "__main__":
