@@ -33,7 +33,7 @@ import stjax
 from stjax import figures
 from stjax.ascent import recipes
 from stjax.ascent.optimizers import Sobolev
-from stjax.atlas import results
+from stjax.atlas import folder, results
 from stjax.atlas.plan import Job, num_units
 from stjax.atlas.run import Found
 from stjax.errors import UsageError
@@ -73,8 +73,6 @@ def optima(
     if layer not in network.statistics.ahat:
         raise UsageError(f"a layer needs recorded statistics (ahat): {network.name} has none for {layer}")
     view = stjax.view(network.module, layer)
-    if layer == "classes":
-        recipe = recipe.aim(stjax.ClassScore(), view.stride)
     key, ahat = jax.random.key(seed), network.statistics.ahat[layer]
     return stjax.visualize_units(view, recipe, network.params, key, units=units, chi=chi, ahat=ahat)
 
@@ -167,6 +165,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--layers", default=LAYERS, help="of the first network, for slowness and depth")
     parser.add_argument("--units", type=int, default=6, help="the first so many units of each of these layers")
     parser.add_argument("--clips", type=int, default=1120, help="generated and random clips that are scored alike")
+    parser.add_argument("--sheets", action=argparse.BooleanOptionalAction, default=True, help="of the first optima")
     parser.add_argument("--out", type=Path, default=Path("truth"))
     return parser.parse_args()
 
@@ -193,7 +192,7 @@ def main() -> None:
     for name, network in networks.items():
         if network.class_names != generated.CLASSES:
             raise UsageError(f"truth is known of the generated classes alone: {name} has others")
-    results.prepare(options.out)
+    folder.prepare(options.out)
     raw = options.out / "raw"
     raw.mkdir(exist_ok=True)
     first, judges = next(iter(networks.values())), [(n.module, n.params) for n in networks.values()]
@@ -225,7 +224,7 @@ def main() -> None:
             for name, network in networks.items():
                 for suffix, variant in variants.items():
                     bar.update(task, description=f"{name}{suffix}, start {seed}")
-                    sheets = network is first and seed == options.seed and variant is next(iter(variants.values()))
+                    sheets = options.sheets and seed == options.seed and not looked
                     looked.setdefault(name + suffix, []).append(run(network, name + suffix, variant, seed, sheets))
                     bar.advance(task)
         for number in range(options.untrained):

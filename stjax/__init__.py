@@ -15,6 +15,7 @@ from stjax.zoo import load as load
 from stjax.ascent.objectives import ChannelMean as ChannelMean
 from stjax.ascent.objectives import ClassScore as ClassScore
 from stjax.ascent.objectives import Direction as Direction
+from stjax.ascent.objectives import LogOdds as LogOdds
 from stjax.ascent.objectives import Neuron as Neuron
 
 # how one input is found

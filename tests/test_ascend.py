@@ -12,8 +12,23 @@ import numpy as np
 import pytest
 from conftest import draw_clip
 
-from stjax import FAST, PAPER, ChannelMean, ClassScore, Clip, Direction, Neuron, UsageError, init, step, view
-from stjax.ascent import ascend
+from stjax import (
+    FAST,
+    PAPER,
+    ChannelMean,
+    ClassScore,
+    Clip,
+    Direction,
+    LogOdds,
+    Neuron,
+    UsageError,
+    init,
+    step,
+    view,
+    visualize_units,
+)
+from stjax.ascent import ascend, recipes
+from stjax.ascent.transforms import LostFields
 
 KEY = jax.random.key(7)
 STEPS = 12
@@ -44,6 +59,7 @@ OBJECTIVES = {
     "Neuron of one stream": ("motion/conv2_1", None, 1),
     "ChannelMean": ("appearance/conv3_1", ChannelMean("appearance/conv3_1"), 1),
     "ClassScore": ("classes", ClassScore(), 1),
+    "LogOdds": ("classes", LogOdds(), 1),
     "Direction": ("conv3_fusion", Direction("conv3_fusion"), jnp.asarray([0.6, -0.8] + [0.0] * 6)),
     "Sum": ("classes", ClassScore() + 0.1 * Neuron("fc4") - 0.1 * ChannelMean("conv3_fusion"), (1, 2, 3)),
 }
@@ -235,3 +251,47 @@ def test_another_flax_module_works_as_well():
             state, info = compiled(network, recipe, params, KEY, 2, strengths, state)
             seen.append(float(info.activation))
     assert seen[-1] > seen[0]
+
+
+def test_vivid_takes_the_log_odds_of_a_class_and_the_activation_of_a_unit():
+    assert recipes.VIVID.aim("classes", 32).objective == LogOdds("classes")
+    assert recipes.VIVID.aim("appearance/classes", 32).objective == LogOdds("appearance/classes")
+    assert recipes.VIVID.aim("fc4", 32).objective == Neuron("fc4")
+    assert PAPER.aim("classes", 32).objective == Neuron("classes")
+
+
+def test_log_odds_do_not_see_what_all_classes_share():
+    scores = jnp.asarray([[[[1.0, 2.0, -3.0]]]])
+    for unit in range(3):
+        one, other = (LogOdds()({"classes": s}, unit) for s in (scores, scores + 7.0))
+        assert float(one) == pytest.approx(float(other), abs=1e-5)
+        share = float(jax.nn.softmax(scores.ravel())[unit])
+        assert float(one) == pytest.approx(np.log(share / (1 - share)), rel=1e-4)
+    assert float(LogOdds()({"classes": jnp.full((1, 1, 1, 1), 5.0)}, 0)) == 5.0
+
+
+def test_of_a_class_its_own_score_is_reported_and_its_log_odds_count_in_the_value(network, params, ahat):
+    shown = view(network, "classes")
+    recipe = dataclasses.replace(recipes.VIVID, steps=2)
+    clip, summary = visualize_units(shown, recipe, params, KEY, units=[1], chi=[0.0], ahat=ahat["classes"])
+    seen = jax.tree.map(lambda a: jnp.asarray(a[0, 0]), clip)
+    scores = network.apply({"params": params}, seen)[0].ravel()
+    assert float(summary.activation[0, 0]) == pytest.approx(float(scores[1]), rel=1e-4)
+    strengths = recipe.strengths(rho=shown.rho, ahat=ahat["classes"][1], chi=0.0)
+    odds = float(LogOdds()({"classes": scores.reshape(1, 1, 1, -1)}, 1))
+    penalty = sum(float(p[0, 0]) for p in summary.penalties.values())
+    assert float(summary.value[0, 0]) == pytest.approx(float(strengths.activation) * odds - penalty, rel=1e-3)
+
+
+def test_lost_fields_show_no_motion_and_the_picture_stays():
+    clip = Clip(jnp.ones((1, 4, 4, 3)), jnp.ones((2, 10, 4, 4, 2)))
+    kept = []
+    for key in jax.random.split(KEY, 100):
+        seen = LostFields(share=0.6)(key, clip)
+        np.testing.assert_array_equal(seen.appearance, clip.appearance)
+        fields = np.asarray(seen.motion).reshape(20, -1)
+        assert {tuple(np.unique(f)) for f in fields} <= {(0.0,), (1.0,)}
+        kept.append(fields[:, 0])
+    # Each field of each sample alone, 40 % of the time.
+    np.testing.assert_allclose(np.mean(kept, 0), 0.4, atol=0.2)
+    assert np.mean(kept) == pytest.approx(0.4, abs=0.05)

@@ -17,10 +17,10 @@ import pytest
 
 from stjax import Clip
 from stjax.ascent import objectives, optimizers, recipes, regularizers, transforms
-from stjax.ascent.objectives import ChannelMean, ClassScore, Direction, Neuron, Sum
+from stjax.ascent.objectives import ChannelMean, ClassScore, Direction, LogOdds, Neuron, Sum
 from stjax.ascent.optimizers import Adam, Momentum, Sobolev, Strengths
 from stjax.ascent.regularizers import LocalEnergy, SpatialVariation, TemporalVariation
-from stjax.ascent.transforms import Jitter
+from stjax.ascent.transforms import Jitter, LostFields
 
 # The same float32 sums in another order, under jit or vmap.
 RTOL = 1e-5
@@ -88,6 +88,7 @@ ROWS = {
     "Neuron, at a position": objective(lambda: Neuron(LAYER, position=(1, 0, 4))),
     "ChannelMean": objective(lambda: ChannelMean(LAYER)),
     "ClassScore": objective(ClassScore),
+    "LogOdds": objective(LogOdds),
     "Direction": objective(lambda: Direction(LAYER), E),
     "Sum": objective(lambda: 2 * Neuron(LAYER) - ChannelMean(LAYER) + ClassScore(), (3, 1, 0)),
     "Sum, one target": objective(lambda: -Neuron(LAYER) * 0.5),
@@ -97,6 +98,7 @@ ROWS = {
     "TemporalVariation": regularizer(TemporalVariation),
     "Jitter": transform(lambda: Jitter(size=4)),
     "Jitter, in a share of steps": transform(lambda: Jitter(size=3, share=0.5)),
+    "LostFields": transform(lambda: LostFields(share=0.5)),
     "Momentum": optimizer(Momentum),
     "Adam": optimizer(Adam),
     "Adam, with a schedule": optimizer(lambda: Adam(rate=3.0, final=0.1)),

@@ -73,6 +73,11 @@ def init(recipe: Recipe, key: Array, canvas: Clip, start: Clip | None = None) ->
 
 def activation(network: Network, recipe: Recipe, params: Params, seen: Clip, target: Any) -> Scalar:
     """a(x): the recipe's objective on what the network makes of a view."""
+    return read(network, recipe, params, seen, target)[0]
+
+
+def read(network: Network, recipe: Recipe, params: Params, seen: Clip, target: Any) -> tuple[Scalar, Scalar]:
+    """The recipe's objective, and what is reported beside ahat: its `reading`, or itself where it has none."""
     if recipe.objective is None:
         raise UsageError("a recipe must have an objective before it runs: use recipe.aim(layer, stride)")
     if getattr(recipe.objective, "whole", False) and getattr(network, "padding", "SAME") == "VALID":
@@ -81,7 +86,9 @@ def activation(network: Network, recipe: Recipe, params: Params, seen: Clip, tar
             "use stjax.view(module, layer, whole=True)"
         )
     _, activations = network.apply({"params": params}, seen)
-    return recipe.objective(activations, target)
+    objective = recipe.objective(activations, target)
+    reading = getattr(recipe.objective, "reading", None)
+    return objective, reading(activations, target) if reading else objective
 
 
 def penalties(recipe: Recipe, clip: Clip, strengths: Strengths) -> dict[str, Scalar]:

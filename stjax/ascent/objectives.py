@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
@@ -108,6 +109,37 @@ class ClassScore(_Arithmetic):
         return True
 
     def __call__(self, activations: Activations, target: Any) -> Scalar:
+        return ChannelMean(self.layer)(activations, target)
+
+
+@dataclass(frozen=True)
+class LogOdds(_Arithmetic):
+    """How sure a network is of one class: log p_c / (1 - p_c) = s_c - log sum_{j != c} exp(s_j).
+
+    s are the scores before the softmax, averaged over the positions of the class map. A softmax does not see what
+    all scores share, so an optimum of s_c alone may raise other classes as much; and unlike log p_c, the log-odds
+    do not flatten once the class has won. With a single class there are none, and its score is taken.
+
+    >>> odds = LogOdds()({"classes": jnp.log(jnp.asarray([[[[0.8, 0.15, 0.05]]]]))}, 0)
+    >>> round(float(jnp.exp(odds)), 4)
+    4.0
+    """
+
+    layer: str = "classes"
+
+    @property
+    def whole(self) -> bool:
+        return True
+
+    def __call__(self, activations: Activations, target: Any) -> Scalar:
+        scores = jnp.mean(_endpoint(activations, self.layer), axis=(-4, -3, -2))
+        if scores.size == 1:
+            return scores[target]
+        others = jnp.where(jnp.arange(scores.size) == target, -jnp.inf, scores)
+        return scores[target] - jax.nn.logsumexp(others)
+
+    def reading(self, activations: Activations, target: Any) -> Scalar:
+        """What is reported of a result, and compared with ahat: the class's own score."""
         return ChannelMean(self.layer)(activations, target)
 
 

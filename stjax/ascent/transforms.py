@@ -61,6 +61,30 @@ class Jitter:
         return crop(clip, offset[0], offset[1], side)
 
 
+@dataclass(frozen=True, kw_only=True)
+class LostFields:
+    """Loses some flow fields in each step: they show no motion. Appearance stays.
+
+    What is left must show the motion on its own, so each field has to agree with the others; flicker, that excites
+    a unit as one pattern of all fields together, is not found. Dropout of the input (Srivastava et al., JMLR 2014).
+
+    Args:
+      share: chance of each field to be lost, 0..1.
+    """
+
+    share: float
+
+    @property
+    def margin(self) -> int:
+        return 0
+
+    def __call__(self, key: Array, clip: Clip) -> Clip:
+        if clip.motion is None:
+            return clip
+        kept = jax.random.bernoulli(key, 1.0 - self.share, clip.motion.shape[:2])
+        return clip._replace(motion=jnp.where(kept[..., None, None, None], clip.motion, 0.0))
+
+
 @runtime_checkable
 class JitterRule(Protocol):
     """Which jitter suits a layer. A frozen dataclass, so that its settings are part of a result's identity."""

@@ -145,10 +145,10 @@ def measure(
         window = centre(clip, recipe.margin)
         # Also where products are rounded by default (TPU, tf32): these numbers are what a result is checked by.
         with jax.default_matmul_precision("highest"):
-            a = ascend.activation(view.network, recipe, params, window, unit)
+            a, activation = ascend.read(view.network, recipe, params, window, unit)
         each = ascend.penalties(recipe, window, strength)
         value = strength.activation * a - sum(each.values(), start=jnp.zeros(()))
-        return window, Summary(a, a, value, each, Clip())
+        return window, Summary(activation, activation, value, each, Clip())
 
     def here(own: Any, params: Params) -> tuple[Clip, Summary]:
         return jax.vmap(functools.partial(one, params))(*own)
