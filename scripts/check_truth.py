@@ -19,7 +19,7 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ LAYERS = "motion/conv1_2,motion/conv2_2,motion/conv3_2,motion/conv4_2,conv4_fusi
 ALIKE = 0.7
 """Correlation from which two optima of a unit count as the same."""
 CLASSES = np.arange(len(generated.CLASSES))
+GENERATED = "generated clips, held out"
 
 
 def held_out(count: int) -> Any:
@@ -89,6 +90,29 @@ def remembered(path: Path, settings: str) -> Record | None:
 def keep(path: Path, settings: str, one: Record) -> None:
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(file, settings=np.asarray(settings), **one._asdict())
+
+
+def reference(raw: Path, title: str, count: int, judges: Mapping[str, stjax.Model]) -> Record:
+    """Generated clips, or clips that know no class, measured as optima are."""
+    path, settings = raw / f"{title.replace(',', '').replace(' ', '-')}.npz", json.dumps([count, checksums(judges)])
+    one = remembered(path, settings)
+    if one is None:
+        asked = [(n.module, n.params) for n in judges.values()]
+        if title == GENERATED:
+            one = scores.join(
+                [
+                    scores.record(stjax.Clip(*(jnp.expand_dims(x, 1) for x in made.clip)), made.truth.label, asked)
+                    for made in held_out(count)
+                ]
+            )
+        else:
+            one = scores.record(*scores.ignorant(title, count), asked)
+        keep(path, settings, one)
+    return one
+
+
+def checksums(networks: Mapping[str, stjax.Model]) -> list[str]:
+    return [network.checksum for network in networks.values()]
 
 
 def depth(clip: stjax.Clip, slope: stjax.Clip) -> dict[str, Any]:
@@ -200,9 +224,7 @@ def main() -> None:
     seeds = range(options.seed, options.seed + options.starts)
 
     def run(network: stjax.Model, title: str, recipe: stjax.Recipe, seed: int, sheets: bool) -> Record:
-        settings = json.dumps(
-            [repr(recipe), chi, network.name, network.checksum, [n.checksum for n in networks.values()]]
-        )
+        settings = json.dumps([repr(recipe), chi, network.name, network.checksum, checksums(networks)])
         path = raw / f"{title.replace(', ', '-').replace(' ', '')}-{seed}.npz"
         one = remembered(path, settings)
         if one is None:
@@ -239,13 +261,7 @@ def main() -> None:
             layered[layer] = depth(clip, summary.slope)
             bar.advance(task)
         bar.update(task, description="clips")
-        real = [
-            scores.record(stjax.Clip(*(jnp.expand_dims(x, 1) for x in made.clip)), made.truth.label, judges)
-            for made in held_out(options.clips)
-        ]
-        references = {"generated clips, held out": scores.join(real)}
-        for kind in scores.IGNORANT:
-            references[f"chance: {kind}"] = scores.record(*scores.ignorant(kind, options.clips), judges)
+        references = {title: reference(raw, title, options.clips, networks) for title in (GENERATED, *scores.IGNORANT)}
         bar.advance(task)
 
     tables = [
