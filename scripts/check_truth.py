@@ -194,6 +194,13 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def numbers(option: str, text: str) -> list[float]:
+    try:
+        return [float(n) for n in text.split(",")]
+    except ValueError:
+        raise UsageError(f"{option} must be numbers with commas between them: got {text!r}; for example 10,0") from None
+
+
 def main() -> None:
     options = arguments()
 
@@ -208,10 +215,12 @@ def main() -> None:
             raise UsageError(f"only a Sobolev gradient has a calm: {how.name} has none")
         sobolev = how.optimizer
         variants = {
-            f", calm {c}": dataclasses.replace(how, optimizer=dataclasses.replace(sobolev, calm=float(c)))
-            for c in options.calm.split(",")
+            f", calm {c:g}": dataclasses.replace(how, optimizer=dataclasses.replace(sobolev, calm=c))
+            for c in numbers("--calm", options.calm)
         }
-    chi = [float(c) for c in options.chi.split(",")]
+    chi = numbers("--chi", options.chi)
+    if options.starts < 1:
+        raise UsageError(f"--starts must be at least 1: got {options.starts}; nearest: 1")
     networks = {Path(name).stem: stjax.load(name) for name in options.models.split(",")}
     for name, network in networks.items():
         if network.class_names != generated.CLASSES:
