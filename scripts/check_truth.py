@@ -30,7 +30,7 @@ import truth_tables
 from rich.progress import Progress
 
 import stjax
-from stjax import figures
+from stjax import figures, files
 from stjax.ascent import recipes
 from stjax.ascent.optimizers import Sobolev
 from stjax.atlas import folder, results
@@ -283,10 +283,10 @@ def main() -> None:
     )
     text = f"{head}\n\n{truth_tables.markdown(tables)}"
     print(text)
-    (options.out / "truth.md").write_text(text)
+    files.write_text(options.out / "truth.md", text)
     measured = {"chi": chi, "recipe": repr(how), "optima": plain(looked), "untrained": plain({"untrained": random})}
     measured |= {"references": plain({k: [v] for k, v in references.items()}), "depth": layered}
-    (options.out / "truth.json").write_text(json.dumps(measured, indent=2))
+    files.write_text(options.out / "truth.json", json.dumps({"made": files.MARK} | measured, indent=2))
 
 
 if __name__ == "__main__":
