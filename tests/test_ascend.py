@@ -28,7 +28,7 @@ from stjax import (
     visualize_units,
 )
 from stjax.ascent import ascend, recipes
-from stjax.ascent.transforms import LostFields
+from stjax.ascent.transforms import FieldDropout
 
 KEY = jax.random.key(7)
 STEPS = 12
@@ -283,11 +283,11 @@ def test_of_a_class_its_own_score_is_reported_and_its_log_odds_count_in_the_valu
     assert float(summary.value[0, 0]) == pytest.approx(float(strengths.activation) * odds - penalty, rel=1e-3)
 
 
-def test_lost_fields_show_no_motion_and_the_picture_stays():
+def test_field_dropout_show_no_motion_and_the_picture_stays():
     clip = Clip(jnp.ones((1, 4, 4, 3)), jnp.ones((2, 10, 4, 4, 2)))
     kept = []
     for key in jax.random.split(KEY, 100):
-        seen = LostFields(share=0.6)(key, clip)
+        seen = FieldDropout(rate=0.6)(key, clip)
         np.testing.assert_array_equal(seen.appearance, clip.appearance)
         fields = np.asarray(seen.motion).reshape(20, -1)
         assert {tuple(np.unique(f)) for f in fields} <= {(0.0,), (1.0,)}

@@ -20,7 +20,7 @@ from stjax.ascent import objectives, optimizers, recipes, regularizers, transfor
 from stjax.ascent.objectives import ChannelMean, ClassScore, Direction, LogOdds, Neuron, Sum
 from stjax.ascent.optimizers import Adam, Momentum, Sobolev, Strengths
 from stjax.ascent.regularizers import LocalEnergy, SpatialVariation, TemporalVariation
-from stjax.ascent.transforms import Jitter, LostFields
+from stjax.ascent.transforms import FieldDropout, Jitter
 
 # The same float32 sums in another order, under jit or vmap.
 RTOL = 1e-5
@@ -98,7 +98,7 @@ ROWS = {
     "TemporalVariation": regularizer(TemporalVariation),
     "Jitter": transform(lambda: Jitter(size=4)),
     "Jitter, in a share of steps": transform(lambda: Jitter(size=3, share=0.5)),
-    "LostFields": transform(lambda: LostFields(share=0.5)),
+    "FieldDropout": transform(lambda: FieldDropout(rate=0.5)),
     "Momentum": optimizer(Momentum),
     "Adam": optimizer(Adam),
     "Adam, with a schedule": optimizer(lambda: Adam(rate=3.0, final=0.1)),

@@ -13,7 +13,7 @@ from typing import Any
 from stjax.ascent.objectives import LogOdds, Neuron
 from stjax.ascent.optimizers import Momentum, Optimizer, Sobolev, Strengths
 from stjax.ascent.regularizers import KAPPA, LocalEnergy, SpatialVariation, TemporalVariation
-from stjax.ascent.transforms import JitterRule, LostFields, OnePixel, QuarterStride
+from stjax.ascent.transforms import FieldDropout, JitterRule, OnePixel, QuarterStride
 from stjax.errors import UsageError, nearest
 from stjax.types import Clip, Objective, Regularizer, Transform
 
@@ -118,7 +118,7 @@ VIVID = dataclasses.replace(
     balance=3e5,
     bound=Clip(160.0, 40.0),
     jitter=None,
-    transforms=(LostFields(share=0.6),),
+    transforms=(FieldDropout(rate=0.6),),
     odds=True,
 )
 """FAST with thirty times the weight on the unit, flow no faster than real flow often is, and fields lost on the way.

@@ -62,17 +62,17 @@ class Jitter:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LostFields:
-    """Loses some flow fields in each step: they show no motion. Appearance stays.
+class FieldDropout:
+    """Drops some flow fields in each step: they show no motion. Appearance stays.
 
     What is left must show the motion on its own, so each field has to agree with the others; flicker, that excites
     a unit as one pattern of all fields together, is not found. Dropout of the input (Srivastava et al., JMLR 2014).
 
     Args:
-      share: chance of each field to be lost, 0..1.
+      rate: chance of each field to be dropped, 0..1.
     """
 
-    share: float
+    rate: float
 
     @property
     def margin(self) -> int:
@@ -81,7 +81,7 @@ class LostFields:
     def __call__(self, key: Array, clip: Clip) -> Clip:
         if clip.motion is None:
             return clip
-        kept = jax.random.bernoulli(key, 1.0 - self.share, clip.motion.shape[:2])
+        kept = jax.random.bernoulli(key, 1.0 - self.rate, clip.motion.shape[:2])
         return clip._replace(motion=jnp.where(kept[..., None, None, None], clip.motion, 0.0))
 
 
