@@ -59,16 +59,16 @@ OBJECTIVES = {
     "Neuron of one stream": ("motion/conv2_1", None, 1),
     "ChannelMean": ("appearance/conv3_1", ChannelMean("appearance/conv3_1"), 1),
     "ClassScore": ("classes", ClassScore(), 1),
-    "LogOdds": ("classes", LogOdds(), 1),
     "Direction": ("conv3_fusion", Direction("conv3_fusion"), jnp.asarray([0.6, -0.8] + [0.0] * 6)),
     "Sum": ("classes", ClassScore() + 0.1 * Neuron("fc4") - 0.1 * ChannelMean("conv3_fusion"), (1, 2, 3)),
 }
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-@pytest.mark.parametrize("recipe", [PAPER, FAST], ids=lambda recipe: recipe.name)
+@pytest.mark.parametrize("recipe", [PAPER, FAST, recipes.VIVID], ids=lambda recipe: recipe.name)
 def test_every_objective_rises(network, params, ahat, recipe, name):
     layer, objective, target = OBJECTIVES[name]
+    objective = LogOdds() if recipe.odds and layer == "classes" and name != "Sum" else objective
     shown = view(network, layer, whole=getattr(objective, "whole", False))
     recipe, strengths = aimed(shown, recipe, ahat, objective)
     start = init(recipe, KEY, shown.clip(recipe.margin))
@@ -78,7 +78,10 @@ def test_every_objective_rises(network, params, ahat, recipe, name):
     values = [float(info.value) for info in infos]
     assert max(values[1:]) > values[0]
     assert all(np.isfinite(v) for v in values)
-    assert all(float(slope) > 0 for info in infos for slope in info.slope if slope is not None)
+    # A step that drops every field of a short clip gives motion no gradient.
+    often = any if recipe.transforms and recipe.name == "vivid" else all
+    for slopes in zip(*(info.slope for info in infos), strict=True):
+        assert slopes[0] is None or often(float(slope) > 0 for slope in slopes)
 
 
 @pytest.mark.parametrize(
@@ -275,7 +278,7 @@ def test_of_a_class_its_own_score_is_reported_and_its_log_odds_count_in_the_valu
     recipe = dataclasses.replace(recipes.VIVID, steps=2)
     clip, summary = visualize_units(shown, recipe, params, KEY, units=[1], chi=[0.0], ahat=ahat["classes"])
     seen = jax.tree.map(lambda a: jnp.asarray(a[0, 0]), clip)
-    scores = network.apply({"params": params}, seen)[0].ravel()
+    scores = network.apply({"params": params}, seen)[1]["classes"].ravel()
     assert float(summary.activation[0, 0]) == pytest.approx(float(scores[1]), rel=1e-4)
     strengths = recipe.strengths(rho=shown.rho, ahat=ahat["classes"][1], chi=0.0)
     odds = float(LogOdds()({"classes": scores.reshape(1, 1, 1, -1)}, 1))
@@ -283,7 +286,7 @@ def test_of_a_class_its_own_score_is_reported_and_its_log_odds_count_in_the_valu
     assert float(summary.value[0, 0]) == pytest.approx(float(strengths.activation) * odds - penalty, rel=1e-3)
 
 
-def test_field_dropout_show_no_motion_and_the_picture_stays():
+def test_dropped_fields_show_no_motion_and_the_picture_stays():
     clip = Clip(jnp.ones((1, 4, 4, 3)), jnp.ones((2, 10, 4, 4, 2)))
     kept = []
     for key in jax.random.split(KEY, 100):
