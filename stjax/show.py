@@ -165,7 +165,8 @@ class _Tally:
 
     def count(self, line: Mapping[str, Any]) -> None:
         self.finished += 1
-        words = [] if line["ending"] == endings.REACHED else [line["ending"]]
+        # That a slow optimum stays below its ahat is no mishap; the page counts those.
+        words = [] if line["ending"] in (endings.REACHED, endings.LOW) else [line["ending"]]
         words += [f"no gradient for {stream}" for stream in endings.without_gradient(line)]
         for word in words:
             self._low.setdefault((line["layer"], word), {})[line["unit"]] = None

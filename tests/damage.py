@@ -131,7 +131,7 @@ def _compressed() -> Seed:
 
 
 def hdf5_seeds(folder: Path) -> Iterator[Seed]:
-    """Files that a child reads; in the last, every byte stands under a checksum."""
+    """Files that a child reads; in the last, every value stands under a checksum."""
     for name in ("MatConvNet DagNN, 7.3", "Keras 2", "Keras 3"):
         yield Seed(name, write(name, tower(), folder / "whole").read_bytes())
     keras3(tower(), folder / "whole", libver="latest", fletcher32=True)

@@ -32,9 +32,9 @@ cli.main()
 """
 
 
-def begin(arguments: list[object], devices: int, **more: str) -> subprocess.Popen[str]:
+def begin(arguments: list[object], devices: int, start: str = START, **more: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", START, *map(str, arguments)],
+        [sys.executable, "-c", start, *map(str, arguments)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env=os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)} | more,
     )  # fmt: skip
@@ -394,8 +394,13 @@ def test_a_process_ends_with_one_line_and_touches_nothing(tmp_path, arguments, g
     names = ("--coordinator", "--processes", "--process")
     flags = [word for pair in zip(names, given(free_port()), strict=True) for word in pair]
     started = time.monotonic()
-    running = begin([*arguments, "--out", tmp_path / "atlas", "--distributed", *flags], 1)
-    stdout, stderr = running.communicate(timeout=120)
+    impatient = START.replace("meeting.NAME_S = 5, 1", "meeting.NAME_S, meeting.TIMEOUT_S = 5, 1, 6")
+    running = begin([*arguments, "--out", tmp_path / "atlas", "--distributed", *flags], 1, impatient)
+    try:
+        stdout, stderr = running.communicate(timeout=50)
+    finally:
+        running.kill()
+        running.wait()
     assert running.returncode == 2, stderr
     assert stdout == ""
     *waiting, last = stderr.splitlines()
