@@ -154,7 +154,8 @@ def test_units_of_every_kind_of_layer_end_above_their_ahat(name, layer, steps):
         slopes = {name: float(slope[i, 0]) for name, slope in summary.slope._asdict().items() if slope is not None}
         if layer == "classes":
             # What rises is the log-odds: the network must name the class, whether or not its score is a record.
-            scores, _ = model.module.apply({"params": model.params}, jax.tree.map(lambda x, i=i: jnp.asarray(x[i]), clips))
+            seen = jax.tree.map(lambda x, i=i: jnp.asarray(x[i]), clips)
+            scores, _ = model.module.apply({"params": model.params}, seen)
             assert ending(slopes, a, ahat[unit], False) in (REACHED, LOW)
             assert int(scores[0].argmax()) == unit
         else:
