@@ -141,8 +141,9 @@ def _fill(
         )
     earlier = f", {asked - total} of them from before" if place.count == 1 and total < asked else ""
     _say(Console(), f"{asked - left} results in {out}{earlier}; open {out / 'index.html'}")
+    records = results.read(out)
     for task in tasks:
-        of_layer = [record for record in results.read(out) if record["layer"] == task.view.layer]
+        of_layer = [record for record in records if record["layer"] == task.view.layer]
         if said := figures.words(figures.spreads(out, of_layer)):
             _say(Console(), f"{task.view.layer}: {said}")
     if left:

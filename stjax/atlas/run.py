@@ -6,8 +6,8 @@ depends on (weights, recipe, layer, unit, chi, start, seed) alone. So chunks may
 leave for the host while the next chunk is under way.
 
 Every job takes the same number of steps, so all slots of a chunk end together: there is no freed slot to refill. Ending
-a job that has converged would free few: of FAST's 60 steps, the middle 80 % of conv3_3's units come to stay within 1 %
-of their last value after 49 to 54, of conv4_3's after 55 to 57.
+a job that has converged would free few: of the 60 steps of FAST (measured without its jitter), the middle 80 % of
+conv3_3's units come to stay within 1 % of their last value after 49 to 54, of conv4_3's after 55 to 57.
 """
 
 from __future__ import annotations
