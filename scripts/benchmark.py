@@ -72,32 +72,32 @@ class Ours:
     """The compiled step of one layer, over one chunk."""
 
     def __init__(self, network: stjax.Model, layer: str, dtype: Any, chunk: int | None, recipe: stjax.Recipe) -> None:
-        self.view = stjax.view(network.module.clone(dtype=dtype), layer)
-        self.recipe = recipe.aim(layer, self.view.stride)
+        self.probe = stjax.probe(network.module.clone(dtype=dtype), layer)
+        self.recipe = recipe.bind(layer, self.probe.stride)
         self.params = network.params
-        self.chunk = chunk or plan.chunk(self.view, self.recipe, network.params)
+        self.chunk = chunk or plan.chunk(self.probe, self.recipe, network.params)
         ahat = np.asarray(network.statistics.ahat[layer])
         jobs = [plan.Job(u % len(ahat), 1.0) for u in range(self.chunk)]
         self.units = jnp.asarray([job.unit for job in jobs])
-        self.strengths = run.weigh(self.recipe, self.view.rho, ahat, KAPPA, jobs)
-        states, self.keys, slope = run.begin(
-            self.view, self.recipe, self.params, jax.random.key(0), self.units, self.strengths, stjax.Clip()
+        self.weights = run.weigh(self.recipe, self.probe.rho, ahat, KAPPA, jobs)
+        states, self.keys, gradient_max = run.begin(
+            self.probe, self.recipe, self.params, jax.random.key(0), self.units, self.weights, stjax.Clip()
         )
-        self.carry = (states, slope)
+        self.carry = (states, gradient_max)
         # On a CPU one call is one step, as in `run.climb`; elsewhere a loop of them.
         self.steps = 1 if jax.default_backend() == "cpu" else run.STEPS_PER_CALL
         self.count = None if jax.default_backend() == "cpu" else jnp.asarray(self.steps)
-        self.flops = 2 * plan.flops(self.view, self.params)
-        self.estimated = self.chunk * plan.bytes_per_unit(self.view, self.recipe, self.params)
+        self.flops = 2 * plan.flops(self.probe, self.params)
+        self.estimated = self.chunk * plan.bytes_per_unit(self.probe, self.recipe, self.params)
         begin = time.perf_counter()
-        traced = (self.params, self.keys, self.units, self.strengths, *self.carry, self.count)
-        self.program = run.advance.lower(self.view, self.recipe, *traced).compile()
+        traced = (self.params, self.keys, self.units, self.weights, *self.carry, self.count)
+        self.program = run.advance.lower(self.probe, self.recipe, *traced).compile()
         self.compile_s = time.perf_counter() - begin
         # Beside the parameters, which are there once for all chunks.
         self.compiled = getattr(self.program.memory_analysis(), "temp_size_in_bytes", float("nan"))
 
     def __call__(self) -> Any:
-        self.carry = self.program(self.params, self.keys, self.units, self.strengths, *self.carry, self.count)
+        self.carry = self.program(self.params, self.keys, self.units, self.weights, *self.carry, self.count)
         return self.carry
 
     def rate(self) -> float:

@@ -33,12 +33,12 @@ def whole_layer(network: stjax.Model, layer: str, steps: int, precision: Any, li
     Args:
       network: with statistics of the layer.
       layer: an endpoint name.
-      steps: of PAPER, which costs as much a step as any recipe.
+      steps: of MAHENDRAN, which costs as much a step as any recipe.
       precision: of the network's arithmetic.
       limit: seconds after which the rest is extrapolated.
     """
-    shown = stjax.view(network.module, layer)
-    recipe = dataclasses.replace(stjax.PAPER, steps=steps)
+    shown = stjax.probe(network.module, layer)
+    recipe = dataclasses.replace(stjax.MAHENDRAN, steps=steps)
     ahat = np.asarray(network.statistics.ahat[layer])
     asked = plan.jobs(shown, range(len(ahat)), CHI)
     task = fill.Task(shown, asked, ahat, resume.stamp({}, layer, recipe, ahat))

@@ -29,7 +29,7 @@ EXCHANGES = f"""
 import dataclasses, jax, numpy as np, stjax
 from stjax.atlas import plan, run, sharding
 network = stjax.load("{MODEL}")
-shown, recipe = stjax.view(network.module, "{LAYER}"), dataclasses.replace(stjax.PAPER, steps=1)
+shown, recipe = stjax.probe(network.module, "{LAYER}"), dataclasses.replace(stjax.MAHENDRAN, steps=1)
 advance, told = run.advance, []
 def step(*arguments):
     told.extend(sharding.exchanges(advance.lower(*arguments).compile().as_text()))

@@ -17,12 +17,12 @@ FEW, MANY, ROUNDED = 9, 90, 16
 
 def compare(network: stjax.Model) -> dict[str, Any]:
     """Seconds for few and for ten times as many units, and bfloat16 results over those in float32."""
-    view, ahat = stjax.view(network.module, LAYER), network.statistics.ahat[LAYER]
+    probe, ahat = stjax.probe(network.module, LAYER), network.statistics.ahat[LAYER]
 
     def find(count: int, **how: Any) -> tuple[float, stjax.Summary]:
         begin = time.perf_counter()
         key = jax.random.key(0)
-        _, summary = stjax.visualize_units(view, stjax.FAST, network.params, key, units=range(count), ahat=ahat, **how)
+        _, summary = stjax.visualize_units(probe, stjax.FAST, network.params, key, units=range(count), ahat=ahat, **how)
         return time.perf_counter() - begin, summary
 
     for count in (FEW, MANY):

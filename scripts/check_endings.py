@@ -30,7 +30,7 @@ def grown(folder: Path, record: dict) -> dict[str, bool]:
     """Whether each stream of a result holds more than its start did."""
     recipe = recipes.named(record["recipe"])
     # Uniform within +-start / 0.9, see `ascend.init`.
-    begun = (recipe.start / 0.9) ** 2 / 3
+    begun = (recipe.noise / 0.9) ** 2 / 3
     streams = arrays.load(folder / record["arrays"], record["sha256"])
     return {stream: bool(np.square(streams[stream]).mean() > begun) for stream in STREAMS if stream in streams}
 

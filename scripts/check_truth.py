@@ -7,7 +7,7 @@ for generated clips, where all is known, and for untrained networks, shuffled na
 
     python scripts/check_truth.py --out truth
     python scripts/check_truth.py --calm 0,2 --chi 1,0 --layers "" --out calm
-    python scripts/check_truth.py --models a.safetensors,b.safetensors --recipe paper --starts 1 --out paper
+    python scripts/check_truth.py --models a.safetensors,b.safetensors --recipe mahendran --starts 1 --out paper
 
 Writes truth.md, truth.json, the sheets of the first network's optima and one picture of them; and into the folder
 `raw` what was measured of each run, so that the same command, stopped at any moment, goes on where it was.
@@ -37,9 +37,9 @@ from stjax.atlas import folder, results
 from stjax.atlas.plan import Job, num_units
 from stjax.atlas.run import Found
 from stjax.errors import UsageError
-from stjax.figures import animate, color
+from stjax.figures import color, encode
 from stjax.files import replacing
-from stjax.training import generated, scores, truth
+from stjax.training import generated, recovery, scores
 from stjax.training.scores import Record
 from stjax.video.statistics import divisors
 from stjax.video.statistics import record as record_maxima
@@ -73,9 +73,9 @@ def optima(
     """Clips and numbers with axes (units, chi, ...)."""
     if layer not in network.statistics.ahat:
         raise UsageError(f"a layer needs recorded statistics (ahat): {network.name} has none for {layer}")
-    view = stjax.view(network.module, layer)
+    probe = stjax.probe(network.module, layer)
     key, ahat = jax.random.key(seed), network.statistics.ahat[layer]
-    return stjax.visualize_units(view, recipe, network.params, key, units=units, chi=chi, ahat=ahat)
+    return stjax.visualize_units(probe, recipe, network.params, key, units=units, chi=chi, ahat=ahat)
 
 
 def remembered(path: Path, settings: str) -> Record | None:
@@ -115,17 +115,17 @@ def checksums(networks: Mapping[str, stjax.Model]) -> list[str]:
     return [network.checksum for network in networks.values()]
 
 
-def depth(clip: stjax.Clip, slope: stjax.Clip) -> dict[str, Any]:
+def depth(clip: stjax.Clip, gradient_max: stjax.Clip) -> dict[str, Any]:
     """Of one layer: slowness and roughness for each chi, and the share of units that keep their appearance.
 
     A unit keeps it if its optima at the first and last chi correlate by at least `ALIKE`: the pictures of a fused
-    layer; of a motion layer, where something moves, whatever way (`truth.appearance_of`). Chance is the share of
+    layer; of a motion layer, where something moves, whatever way (`recovery.appearance_of`). Chance is the share of
     pairs of different units that correlate as much.
     """
-    living = np.any([np.asarray(s) > 0 for s in slope if s is not None], axis=(0, 2))
-    temporal, spatial = (a[living].mean(0).tolist() for a in truth.slowness(clip.motion))
-    seen = truth.appearance_of(clip)[living]
-    alike = truth.likeness(seen[:, None, 0], seen[None, :, -1])
+    living = np.any([np.asarray(g) > 0 for g in gradient_max if g is not None], axis=(0, 2))
+    temporal, spatial = (a[living].mean(0).tolist() for a in recovery.slowness(clip.motion))
+    seen = recovery.appearance_of(clip)[living]
+    alike = recovery.likeness(seen[:, None, 0], seen[None, :, -1])
     own = np.eye(len(alike), dtype=bool)
     return {
         "temporal": temporal,
@@ -141,13 +141,13 @@ def store(
     out: Path, network: stjax.Model, recipe: stjax.Recipe, clip: stjax.Clip, summary: stjax.Summary, chi: list[float]
 ) -> None:
     """The classes' optima as a results folder with its sheets, and all of them in one picture."""
-    view, ahat = stjax.view(network.module, "classes"), network.statistics.ahat["classes"]
+    probe, ahat = stjax.probe(network.module, "classes"), network.statistics.ahat["classes"]
     settings = {"steps": recipe.steps, "recipe": recipe.name, "model": network.name, "weights": network.checksum}
     for unit in range(clip.motion.shape[0]):
         for j, c in enumerate(chi):
             one = jax.tree.map(lambda a, at=(unit, j): a[at], (clip, summary))
             found = Found(Job(unit, c), *one)
-            line = results.record(view, found, float(ahat[unit]), settings, network.class_names)
+            line = results.record(probe, found, float(ahat[unit]), settings, network.class_names)
             results.write(out, line, found)
     figures.draw_layer(out, results.read(out), network.preprocessing.mean)
     overview(out / "classes.png", clip, network.preprocessing.mean)
@@ -162,7 +162,7 @@ def overview(path: Path, clip: stjax.Clip, mean: Any) -> None:
             cells.append(color.appearance(clip.appearance[unit, j], mean)[0])
             cells += list(color.direction(clip.motion[unit, j, 0])[[0, 3, 6, 9]])
         rows.append(np.concatenate([np.pad(c, ((2, 2), (1, 1), (0, 0)), constant_values=255) for c in cells], 1))
-    animate.png(path, np.concatenate(rows))
+    encode.png(path, np.concatenate(rows))
 
 
 def plain(named: dict[str, list[Record]]) -> dict[str, Any]:
@@ -265,9 +265,9 @@ def main() -> None:
             bar.advance(task)
         for layer in layers:
             bar.update(task, description=layer)
-            known = num_units(stjax.view(first.module, layer), first.params)
+            known = num_units(stjax.probe(first.module, layer), first.params)
             clip, summary = optima(first, layer, recipe(layer), range(min(options.units, known)), chi, options.seed)
-            layered[layer] = depth(clip, summary.slope)
+            layered[layer] = depth(clip, summary.gradient_max)
             bar.advance(task)
         bar.update(task, description="clips")
         references = {title: reference(raw, title, options.clips, networks) for title in (GENERATED, *scores.IGNORANT)}

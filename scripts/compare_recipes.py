@@ -31,21 +31,21 @@ from robustness import KINDS, SHIFTS, activations, kept, shifted
 import stjax
 from stjax import files
 from stjax.ascent.optimizers import Adam
-from stjax.ascent.recipes import FAST, PAPER, VIVID, Recipe
+from stjax.ascent.recipes import FAST, GLOBAL, MAHENDRAN, Recipe
 from stjax.atlas.run import chunk_of
-from stjax.compiled import keep
-from stjax.figures import animate, color, layout
-from stjax.networks.geometry import View
+from stjax.compilation import cache_programs
+from stjax.figures import color, encode, layout
+from stjax.networks.geometry import Probe
 from stjax.types import Clip
 
 LAYERS = tuple(f"appearance/{name}" for name in ("conv2_2", "conv3_3", "conv4_1", "conv4_3"))
 
 CANDIDATES = {
-    "paper": PAPER,
+    "mahendran": MAHENDRAN,
     "fast": FAST,
     "fast without jitter": dataclasses.replace(FAST, jitter=None),
-    "vivid": VIVID,
-    "vivid with jitter": dataclasses.replace(VIVID, jitter=FAST.jitter),
+    "global": GLOBAL,
+    "vivid with jitter": dataclasses.replace(GLOBAL, jitter=FAST.jitter),
     "adam": Recipe(steps=100, optimizer=Adam(rate=10.0)),
 }
 REAL = "real input"
@@ -73,16 +73,16 @@ class Judge:
     chi: tuple[float, ...]
 
     @property
-    def view(self) -> View:
-        return stjax.view(self.model.module, self.layer)
+    def probe(self) -> Probe:
+        return stjax.probe(self.model.module, self.layer)
 
     def measures(self, clips: Clip, units: np.ndarray, margin: int = 0) -> Line:
         """activation / ahat of (jobs, ...) windows, what is left of it, and activation / ahat in the other networks."""
-        recipe = FAST.aim(self.layer, self.view.stride)
-        a, left = kept(self.view, recipe, self.model, units, clips, margin)
+        recipe = FAST.bind(self.layer, self.probe.stride)
+        a, left = kept(self.probe, recipe, self.model, units, clips, margin)
         shown = {"gain": a / _ahat(self.model, self.layer)[units]} | left
         for other in self.others:
-            there = stjax.view(other.module, self.layer)
+            there = stjax.probe(other.module, self.layer)
             elsewhere = activations(there, recipe, other.params, units, shifted(clips, 0, 0, margin))
             shown[other.name] = np.asarray(elsewhere) / _ahat(other, self.layer)[units]
         return {name: np.round(values, 4).tolist() for name, values in shown.items()}
@@ -90,9 +90,9 @@ class Judge:
     def found(self, recipe: Recipe, seed: int) -> tuple[Line, Clip]:
         """One recipe on all jobs from one seed: its numbers, and the clips with one axis of jobs."""
         clock: list[float] = []
-        fitting = chunk_of(self.view, recipe, self.model.params)
+        fitting = chunk_of(self.probe, recipe, self.model.params)
         clips, summary = stjax.visualize_units(
-            self.view,
+            self.probe,
             recipe,
             self.model.params,
             jax.random.key(seed),
@@ -100,7 +100,7 @@ class Judge:
             chi=self.chi,
             ahat=_ahat(self.model, self.layer),
             # No places that are only padded: they would count as time of the others.
-            chunk=min(fitting, len(self.units) * (len(self.chi) if "motion" in self.view.streams else 1)),
+            chunk=min(fitting, len(self.units) * (len(self.chi) if "motion" in self.probe.streams else 1)),
             progress=lambda _: clock.append(time.process_time()),
         )
         # The first step is compiled before it runs. CPU time, since other programs may hold the processor meanwhile.
@@ -112,7 +112,7 @@ class Judge:
 
     def real(self) -> tuple[Line, Clip]:
         """The real input that excites each unit most, shifted within its real neighbours where the layer has a cone."""
-        clips, margin = strongest(self.model, self.view, list(self.units), max(SHIFTS))
+        clips, margin = strongest(self.model, self.probe, list(self.units), max(SHIFTS))
         return self.measures(clips, np.asarray(self.units), margin), shifted(clips, 0, 0, margin)
 
 
@@ -133,7 +133,7 @@ def picture(path: Path, rows: dict[str, Clip], mean: tuple[float, float, float])
             strips.append(np.concatenate([np.pad(c, ((4, 4), (4, 4), (0, 0)), constant_values=255) for c in cells], 1))
     width = max(strip.shape[1] for strip in strips)
     strips = [np.pad(s, ((0, 0), (0, width - s.shape[1]), (0, 0)), constant_values=255) for s in strips]
-    animate.png(path, np.concatenate(strips))
+    encode.png(path, np.concatenate(strips))
 
 
 def table(lines: list[Line]) -> list[str]:
@@ -192,7 +192,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("comparison"))
     options = parser.parse_args()
-    keep()
+    cache_programs()
     options.out.mkdir(parents=True, exist_ok=True)
     model = stjax.load(options.model)
     others = tuple(stjax.load(name) for name in options.others.split(",") if name)

@@ -17,7 +17,7 @@ import numpy as np
 import stjax
 from stjax.ascent import ascend
 from stjax.ascent.recipes import Recipe
-from stjax.networks.geometry import View
+from stjax.networks.geometry import Probe
 from stjax.preprocess import Preprocessing
 from stjax.types import Clip, Params
 
@@ -97,28 +97,28 @@ def disturbed(clip: Clip, preprocessing: Preprocessing, margin: int = 0) -> Iter
     yield "8 bit", rounded(middle, preprocessing)
 
 
-@functools.partial(stjax.jit, static_argnames=("view", "recipe"))
-def activations(view: View, recipe: Recipe, params: Params, units: jax.Array, clips: Clip) -> jax.Array:
+@functools.partial(stjax.jit, static_argnames=("probe", "recipe"))
+def activations(probe: Probe, recipe: Recipe, params: Params, units: jax.Array, clips: Clip) -> jax.Array:
     """(jobs,): of unit k on clip k."""
     with jax.default_matmul_precision("highest"):
-        return jax.vmap(lambda unit, clip: ascend.activation(view.network, recipe, params, clip, unit))(units, clips)
+        return jax.vmap(lambda unit, clip: ascend.activation(probe.network, recipe, params, clip, unit))(units, clips)
 
 
 def kept(
-    view: View, recipe: Recipe, model: stjax.Model, units: np.ndarray, clips: Clip, margin: int = 0
+    probe: Probe, recipe: Recipe, model: stjax.Model, units: np.ndarray, clips: Clip, margin: int = 0
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """(jobs,) activations of clips, and what share of them each disturbance of KINDS leaves.
 
     Args:
-      view: of the layer in `model`.
+      probe: of the layer in `model`.
       recipe: aimed at what is measured.
       model: its parameters and preprocessing.
       units: (jobs,) channel numbers.
       clips: (jobs, ...) windows, `margin` pixels larger on each side.
       margin: real neighbours that the clips have.
     """
-    a = np.asarray(activations(view, recipe, model.params, units, shifted(clips, 0, 0, margin)))
+    a = np.asarray(activations(probe, recipe, model.params, units, shifted(clips, 0, 0, margin)))
     left: dict[str, list[np.ndarray]] = {kind: [] for kind in KINDS}
     for kind, clip in disturbed(clips, model.preprocessing, margin):
-        left[kind].append(np.asarray(activations(view, recipe, model.params, units, clip)))
+        left[kind].append(np.asarray(activations(probe, recipe, model.params, units, clip)))
     return a, {kind: np.mean(each, axis=0) / a for kind, each in left.items()}

@@ -24,14 +24,14 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from stjax.compiled import jit
+from stjax.compilation import jit
 from stjax.convert import store
 from stjax.errors import UsageError
 from stjax.networks.two_stream import TwoStream
 from stjax.training import checkpoint, generated
 from stjax.training.evaluation import Answers, confusion, evaluate, per_class
 from stjax.training.fit import Head, Labelled, Settings, State, fit
-from stjax.training.forms import Normalised
+from stjax.training.normalisation import Normalised
 from stjax.types import Params
 from stjax.video.statistics import divisors, floored, record
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from markdown_table import markdown_table
 
-from stjax.training import scores, truth
+from stjax.training import recovery, scores
 from stjax.training.generated import CLASSES
 from stjax.training.scores import Record
 
@@ -19,7 +19,7 @@ AUTHORS = (
     ("conv5_2", 1.89 / 0.81, 2.88 / 3.05),
 )
 """Fast over slow: of mean |D_t x|, and of the mean spatial difference, measured on clips the authors published."""
-SHAKING = sum(truth.SHAKING)
+SHAKING = sum(recovery.SHAKING)
 OF = {
     scores.STEADY: len(CLASSES) - SHAKING,
     scores.SHAKING: SHAKING,

@@ -4,9 +4,9 @@ from stjax.version import __version__ as __version__
 
 # networks and weights
 from stjax.convert.store import Model as Model
-from stjax.networks.geometry import View as View
+from stjax.networks.geometry import Probe as Probe
 from stjax.networks.geometry import receptive_field as receptive_field
-from stjax.networks.geometry import view as view
+from stjax.networks.geometry import probe as probe
 from stjax.networks.two_stream import TwoStream as TwoStream
 from stjax.preprocess import Preprocessing as Preprocessing
 from stjax.zoo import load as load
@@ -24,11 +24,11 @@ from stjax.ascent.ascend import State as State
 from stjax.ascent.ascend import init as init
 from stjax.ascent.ascend import step as step
 from stjax.ascent.recipes import FAST as FAST
-from stjax.ascent.recipes import PAPER as PAPER
+from stjax.ascent.recipes import MAHENDRAN as MAHENDRAN
 from stjax.ascent.recipes import Recipe as Recipe
 
 # how a loop of one's own is compiled
-from stjax.compiled import jit as jit
+from stjax.compilation import jit as jit
 
 # how many are found, and how they are read again
 from stjax.atlas import results as results

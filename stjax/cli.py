@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from stjax import compiled, completion, show, weight_commands, zoo
+from stjax import compilation, completion, show, weight_commands, zoo
 from stjax.ascent import recipes
 from stjax.ascent.regularizers import KAPPA
 from stjax.atlas import fill, hosts, plan, resume
@@ -27,7 +27,7 @@ from stjax.atlas import run as atlas
 from stjax.convert.store import Model, count
 from stjax.errors import UsageError, choose, nearest, printable
 from stjax.figures.records import bare
-from stjax.networks.geometry import receptive_field, view
+from stjax.networks.geometry import probe, receptive_field
 from stjax.types import STREAMS
 from stjax.version import __version__
 
@@ -99,9 +99,9 @@ def layers(
         words = heading in ("layer", "evaluated on", "ahat")
         table.add_column(heading, justify="left" if words else "right", overflow="fold", no_wrap=heading == "layer")
     for layer in network.module.layers:
-        shown = view(network.module, layer)
+        shown = probe(network.module, layer)
         field = receptive_field(network.module, layer)
-        margin = recipes.PAPER.aim(layer, shown.stride).margin
+        margin = recipes.MAHENDRAN.bind(layer, shown.stride).margin
         evaluated = "its cone" if shown.window == field.side else "the whole input"
         units = plan.num_units(shown, network.params)
         known = "rough" if layer in statistics.rough else "yes" if layer in statistics.ahat else "none"
@@ -173,7 +173,7 @@ def visualize(
     folder = Path("atlas", Path(model).stem, bare(layer)) if out is None else Path(out)
     if re.match(r"\w\w+:/", str(folder)):
         raise UsageError(f"the output folder must be a local or mounted one: got {folder}; mount it, with gcsfuse say")
-    compiled.keep()
+    compilation.cache_programs()
     with hosts.meet(coordinator, processes, process, _wait) if distributed else hosts.Meeting() as meeting:
         network = zoo.load(model)
         settings = {
@@ -195,7 +195,7 @@ def visualize(
             _task(network, name, units, chi, starts, how, settings, chunk, rounding) for name in _layers(network, layer)
         ]
         for task in tasks:
-            atlas.check(task.view, network.params, task.asked, ahat=task.ahat, kappa=kappa, chunk=chunk)
+            atlas.check(task.probe, network.params, task.asked, ahat=task.ahat, kappa=kappa, chunk=chunk)
         request = show.Request(
             out=folder,
             network=network,
@@ -227,7 +227,7 @@ def _task(
 ) -> fill.Task:
     if name not in network.statistics.ahat:
         raise UsageError(f"a layer needs recorded statistics (ahat): {network.name} has none for {name}")
-    shown, ahat = view(network.module, name), np.asarray(network.statistics.ahat[name])
+    shown, ahat = probe(network.module, name), np.asarray(network.statistics.ahat[name])
     count = plan.num_units(shown, network.params)
     units = ("all" if name.endswith("classes") else f"0:{min(9, count)}") if units is None else units
     wanted = _units(units, count, name, network.class_names if name.endswith("classes") else ())

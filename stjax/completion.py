@@ -14,7 +14,7 @@ from stjax.figures.records import bare
 def one_of(names: Iterable[str]) -> Callable[[str], list[str]]:
     """A callback that offers those of some names that begin like what is typed.
 
-    >>> one_of(("fast", "paper"))("p")
+    >>> one_of(("fast", "mahendran"))("p")
     ['paper']
     """
 

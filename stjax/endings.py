@@ -20,11 +20,11 @@ NOTHING_TO_SEE = (DEAD, NO_GRADIENT)
 """Endings of runs that never moved towards anything."""
 
 
-def ending(slopes: Mapping[str, float], activation: float, ahat: float, floored: bool) -> str:
+def ending(gradients_max: Mapping[str, float], activation: float, ahat: float, floored: bool) -> str:
     """One of the words above.
 
     Args:
-      slopes: stream -> largest |d a / d x| of all steps.
+      gradients_max: stream -> largest |d a / d x| of all steps.
       activation: a(x) of the result.
       ahat: of the unit, > 0.
       floored: the unit fired too little over the recorded data to have an ahat of its own.
@@ -34,7 +34,7 @@ def ending(slopes: Mapping[str, float], activation: float, ahat: float, floored:
     >>> ending({"appearance": 0.1, "motion": 0.0}, 12.0, 3.0, floored=False)
     'reached'
     """
-    if not any(slopes.values()):
+    if not any(gradients_max.values()):
         return DEAD if floored else NO_GRADIENT
     if not activation > 0:
         return OFF
@@ -44,8 +44,8 @@ def ending(slopes: Mapping[str, float], activation: float, ahat: float, floored:
 def without_gradient(record: Mapping[str, Any]) -> list[str]:
     """The streams of a result that received no gradient while another did: they show what the run started from.
 
-    >>> without_gradient({"slope": {"appearance": 0.5, "motion": 0.0}})
+    >>> without_gradient({"gradient_max": {"appearance": 0.5, "motion": 0.0}})
     ['motion']
     """
-    slopes = record["slope"]
-    return [stream for stream, slope in slopes.items() if not slope] if any(slopes.values()) else []
+    largest = record["gradient_max"]
+    return [stream for stream, gradient in largest.items() if not gradient] if any(largest.values()) else []

@@ -72,7 +72,7 @@ def show(request: Request, meeting: Meeting, console: Console) -> bool:
         # Read and judged while nobody else can change it; touched only then.
         records = results.read(out)
         shares = [fill.share(out, task, records, place) for task in tasks]
-        jobs = {task.view.layer: share.jobs for task, share in zip(tasks, shares, strict=True)}
+        jobs = {task.probe.layer: share.jobs for task, share in zip(tasks, shares, strict=True)}
         folder.guard(out, records, jobs, place)
         # Nobody writes before all have read, so that all of them have read the same and share out the same.
         meeting.wait(resume.digest([[task.settings["work"], task.asked] for task in tasks]))
@@ -115,7 +115,7 @@ def _fill(
                         precision=request.precision,
                         class_names=network.class_names,
                         finished=finished,
-                        progress=_reporter(bar, meter, task.view.layer, tally.finished, total, recipe.steps),
+                        progress=_reporter(bar, meter, task.probe.layer, tally.finished, total, recipe.steps),
                     )
             left = _wait(out, tasks, tally, bar, meter) if place.index == 0 and place.count > 1 else 0
     except KeyboardInterrupt:
@@ -143,9 +143,9 @@ def _fill(
     _say(Console(), f"{asked - left} results in {out}{earlier}; open {out / 'index.html'}")
     records = results.read(out)
     for task in tasks:
-        of_layer = [record for record in records if record["layer"] == task.view.layer]
+        of_layer = [record for record in records if record["layer"] == task.probe.layer]
         if said := figures.words(figures.spreads(out, of_layer)):
-            _say(Console(), f"{task.view.layer}: {said}")
+            _say(Console(), f"{task.probe.layer}: {said}")
     if left:
         _say(
             console,
@@ -191,7 +191,7 @@ def _no_room(out: Path, error: OSError, tally: _Tally, total: int) -> UsageError
 def _lost(out: Path, tasks: Sequence[Task]) -> int:
     """How many of the results asked for are not in the folder, their line or their arrays."""
     there = [record for record in results.read(out) if (out / record["arrays"]).is_file()]
-    return sum(len(resume.missing(there, task.view.layer, task.asked)) for task in tasks)
+    return sum(len(resume.missing(there, task.probe.layer, task.asked)) for task in tasks)
 
 
 def _say(to: Console, text: str, style: str | None = None) -> None:
@@ -211,7 +211,7 @@ def _undrawn(
     out: Path, task: Task, share: Share, records: Sequence[Mapping[str, Any]], place: Place
 ) -> list[Mapping[str, Any]]:
     """This process's part of what an earlier run has found, but was stopped before it drew."""
-    mine = hosts.share([record for record in records if record["layer"] == task.view.layer], place)
+    mine = hosts.share([record for record in records if record["layer"] == task.probe.layer], place)
     whole = [record for record in mine if (out / record["arrays"]).exists() and record["arrays"] not in share.damaged]
     return [record for record in whole if figures.lacking(out, record)]
 
@@ -221,10 +221,10 @@ def _wait(out: Path, tasks: Sequence[Task], tally: _Tally, bar: Progress, meter:
 
     def remaining() -> int:
         records = results.read(out)
-        return sum(len(resume.missing(records, task.view.layer, task.asked)) for task in tasks)
+        return sum(len(resume.missing(records, task.probe.layer, task.asked)) for task in tasks)
 
     def undrawn() -> int:
-        layers = {task.view.layer for task in tasks}
+        layers = {task.probe.layer for task in tasks}
         return sum(figures.lacking(out, record) for record in results.read(out) if record["layer"] in layers)
 
     def report(left: int) -> None:
@@ -240,7 +240,7 @@ def _wait(out: Path, tasks: Sequence[Task], tally: _Tally, bar: Progress, meter:
 def _draw_all(out: Path, tasks: Sequence[Task], network: Model) -> None:
     """The sheets of the tasks' layer, and the page of all layers."""
     records = [record for record in results.read(out) if (out / record["arrays"]).exists()]
-    layers = {bare(task.view.layer) for task in tasks}
+    layers = {bare(task.probe.layer) for task in tasks}
     figures.draw_layer(out, [r for r in records if bare(r["layer"]) in layers], network.preprocessing.mean)
     figures.write_index(out, records)
 

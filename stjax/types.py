@@ -62,7 +62,7 @@ class Regularizer(Protocol):
 
     def __call__(self, clip: Clip) -> Scalar: ...
 
-    def strength(self, kappa: Any, chi: Any) -> Any:
+    def weight(self, kappa: Any, chi: Any) -> Any:
         """The traced weight of this penalty for one kappa and one chi (chi in units of kappa)."""
         ...
 

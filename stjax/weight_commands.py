@@ -12,7 +12,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from rich.table import Table
 from rich.text import Text
 
-from stjax import calibrate, compiled
+from stjax import calibrate, compilation
 from stjax.convert import class_names as names
 from stjax.convert import download as downloads
 from stjax.convert import published, store
@@ -101,7 +101,7 @@ def convert(
             if calibrating:
                 # From the file: the arrays of the sources, still views of them, make room first.
                 del read, model
-                compiled.keep()
+                compilation.cache_programs()
                 store.save(whole, calibrate.calibrated(store.load(whole)), how)
             # Somebody may have put something there meanwhile.
             refuse_foreign(out, (store.MARK,))

@@ -23,7 +23,7 @@ PUBLIC = {
 CALLABLE = {name: value for name, value in PUBLIC.items() if callable(value)}
 MODULES = [m.name for m in pkgutil.walk_packages(stjax.__path__, "stjax.") if not m.name.endswith("__main__")]
 # What changes least comes first. A view or a module stands where the network does.
-ORDER = ("network", "view", "recipe", "params", "key", "target", "strengths", "state")
+ORDER = ("network", "probe", "recipe", "params", "key", "target", "weights", "state")
 
 
 def expected_names() -> set[str]:
@@ -124,4 +124,4 @@ def test_objects_of_the_interface_satisfy_their_protocols():
     assert isinstance(regularizers.LocalEnergy(), types.Regularizer)
     assert isinstance(transforms.Jitter(size=2), types.Transform)
     assert isinstance(stjax.FAST.jitter, transforms.JitterRule)
-    assert isinstance(stjax.PAPER.optimizer, optimizers.Optimizer)
+    assert isinstance(stjax.MAHENDRAN.optimizer, optimizers.Optimizer)

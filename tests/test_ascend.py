@@ -14,7 +14,7 @@ from conftest import draw_clip
 
 from stjax import (
     FAST,
-    PAPER,
+    MAHENDRAN,
     ChannelMean,
     ClassScore,
     Clip,
@@ -23,8 +23,8 @@ from stjax import (
     Neuron,
     UsageError,
     init,
+    probe,
     step,
-    view,
     visualize_units,
 )
 from stjax.ascent import ascend, recipes
@@ -35,21 +35,21 @@ STEPS = 12
 
 
 def aimed(shown, recipe, ahat, objective=None, unit=1, chi=1.0, steps=STEPS):
-    recipe = dataclasses.replace(recipe, steps=steps).aim(objective or shown.layer, shown.stride)
-    strengths = recipe.strengths(rho=shown.rho, ahat=float(ahat[shown.layer][unit]), chi=chi)
-    return recipe, jax.tree.map(lambda s: jnp.asarray(s, jnp.float32), strengths)
+    recipe = dataclasses.replace(recipe, steps=steps).bind(objective or shown.layer, shown.stride)
+    weights = recipe.weights(rho=shown.rho, ahat=float(ahat[shown.layer][unit]), chi=chi)
+    return recipe, jax.tree.map(lambda s: jnp.asarray(s, jnp.float32), weights)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def compiled(network, recipe, params, key, target, strengths, state):
-    return step(network, recipe, params, key, target, strengths, state)
+def compiled(network, recipe, params, key, target, weights, state):
+    return step(network, recipe, params, key, target, weights, state)
 
 
-def climb(shown, recipe, params, target, strengths, state=None, steps=STEPS):
+def climb(shown, recipe, params, target, weights, state=None, steps=STEPS):
     state = state or init(recipe, KEY, shown.clip(recipe.margin))
     infos = []
     for _ in range(steps):
-        state, info = compiled(shown.network, recipe, params, KEY, target, strengths, state)
+        state, info = compiled(shown.network, recipe, params, KEY, target, weights, state)
         infos.append(info)
     return state, infos
 
@@ -65,23 +65,23 @@ OBJECTIVES = {
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-@pytest.mark.parametrize("recipe", [PAPER, FAST, recipes.VIVID], ids=lambda recipe: recipe.name)
+@pytest.mark.parametrize("recipe", [MAHENDRAN, FAST, recipes.GLOBAL], ids=lambda recipe: recipe.name)
 def test_every_objective_rises(network, params, ahat, recipe, name):
     layer, objective, target = OBJECTIVES[name]
     objective = LogOdds() if recipe.odds and layer == "classes" and name != "Sum" else objective
-    shown = view(network, layer, whole=getattr(objective, "whole", False))
-    recipe, strengths = aimed(shown, recipe, ahat, objective)
+    shown = probe(network, layer, whole=getattr(objective, "whole", False))
+    recipe, weights = aimed(shown, recipe, ahat, objective)
     start = init(recipe, KEY, shown.clip(recipe.margin))
-    _, infos = climb(shown, recipe, params, target, strengths, start)
+    _, infos = climb(shown, recipe, params, target, weights, start)
     assert float(infos[-1].activation) > float(infos[0].activation)
     # Equation (1) as a whole: its best value comes after the start.
     values = [float(info.value) for info in infos]
     assert max(values[1:]) > values[0]
     assert all(np.isfinite(v) for v in values)
     # A step that drops every field of a short clip gives motion no gradient.
-    often = any if recipe.name == "vivid" else all
-    for slopes in zip(*(info.slope for info in infos), strict=True):
-        assert slopes[0] is None or often(float(slope) > 0 for slope in slopes)
+    often = any if recipe.name == "global" else all
+    for gradients_max in zip(*(info.gradient_max for info in infos), strict=True):
+        assert gradients_max[0] is None or often(float(gradient_max) > 0 for slope in gradients_max)
 
 
 @pytest.mark.parametrize(
@@ -90,19 +90,19 @@ def test_every_objective_rises(network, params, ahat, recipe, name):
     ids=["ChannelMean", "ClassScore", "Sum"],
 )
 def test_an_objective_of_a_map_is_not_given_a_cone(network, params, ahat, objective):
-    cone, whole = (view(network, "conv3_fusion", whole=w) for w in (False, True))
+    cone, whole = (probe(network, "conv3_fusion", whole=w) for w in (False, True))
     assert cone.window < whole.window == network.input_size
-    recipe, strengths = aimed(cone, FAST, ahat, objective)
+    recipe, weights = aimed(cone, FAST, ahat, objective)
     with pytest.raises(UsageError, match=r"needs a whole map, and a cone holds one.* whole=True"):
-        climb(cone, recipe, params, 1, strengths, steps=1)
-    recipe, strengths = aimed(whole, FAST, ahat, objective)
-    _, infos = climb(whole, recipe, params, 1, strengths, steps=1)
+        climb(cone, recipe, params, 1, weights, steps=1)
+    recipe, weights = aimed(whole, FAST, ahat, objective)
+    _, infos = climb(whole, recipe, params, 1, weights, steps=1)
     assert np.isfinite(infos[0].activation)
 
 
 def test_a_held_stream_outside_the_bound_is_brought_into_it(network):
-    shown = view(network, "conv3_fusion")
-    recipe = dataclasses.replace(FAST, hold="motion", bound=10.0)
+    shown = probe(network, "conv3_fusion")
+    recipe = dataclasses.replace(FAST, fixed="motion", bound=10.0)
     start = Clip(motion=jnp.full(shown.clip(1).motion.shape, 30.0))
     held = init(recipe, KEY, shown.clip(1), start).clip.motion
     np.testing.assert_allclose(jnp.linalg.norm(held, axis=-1), 10.0, rtol=1e-5)
@@ -110,16 +110,16 @@ def test_a_held_stream_outside_the_bound_is_brought_into_it(network):
 
 @pytest.fixture(scope="module")
 def fused(network, ahat):
-    shown = view(network, "conv3_fusion")
+    shown = probe(network, "conv3_fusion")
     # Jitter, schedule and momentum all at once: whatever a step may depend on.
-    recipe, strengths = aimed(shown, FAST, ahat)
-    return shown, recipe, strengths
+    recipe, weights = aimed(shown, FAST, ahat)
+    return shown, recipe, weights
 
 
 def test_a_step_is_pure(fused, params):
-    shown, recipe, strengths = fused
+    shown, recipe, weights = fused
     state = init(recipe, KEY, shown.clip(recipe.margin))
-    operands = (params, KEY, jnp.asarray(1), strengths, state)
+    operands = (params, KEY, jnp.asarray(1), weights, state)
     copies = jax.tree.map(lambda a: np.array(a) if not jnp.issubdtype(a.dtype, jax.dtypes.prng_key) else a, operands)
     first, second = (compiled(shown.network, recipe, *operands) for _ in range(2))
     jax.tree.map(np.testing.assert_array_equal, first, second)
@@ -129,36 +129,36 @@ def test_a_step_is_pure(fused, params):
 
 
 def test_info_is_what_the_step_started_from(fused, params):
-    shown, recipe, strengths = fused
+    shown, recipe, weights = fused
     state = init(recipe, KEY, shown.clip(recipe.margin))
-    _, info = compiled(shown.network, recipe, params, KEY, 1, strengths, state)
-    expected = ascend.penalties(recipe, state.clip, strengths)
+    _, info = compiled(shown.network, recipe, params, KEY, 1, weights, state)
+    expected = ascend.penalties(recipe, state.clip, weights)
     assert info.penalties.keys() == expected.keys() == {"norm", "spatial", "temporal"}
     for name, penalty in expected.items():
         np.testing.assert_allclose(info.penalties[name], penalty, rtol=1e-5)
-    total = strengths.activation * info.activation - sum(info.penalties.values())
+    total = weights.activation * info.activation - sum(info.penalties.values())
     np.testing.assert_allclose(info.value, total, rtol=1e-5, atol=1e-5)
 
 
 def test_a_run_may_stop_and_go_on(fused, params):
-    shown, recipe, strengths = fused
-    whole, _ = climb(shown, recipe, params, 1, strengths)
-    half, _ = climb(shown, recipe, params, 1, strengths, steps=STEPS // 2)
+    shown, recipe, weights = fused
+    whole, _ = climb(shown, recipe, params, 1, weights)
+    half, _ = climb(shown, recipe, params, 1, weights, steps=STEPS // 2)
     # Through NumPy and back, as through a file.
     stored = jax.tree.map(lambda a: jnp.asarray(np.array(a)), half)
-    resumed, _ = climb(shown, recipe, params, 1, strengths, stored, steps=STEPS - STEPS // 2)
+    resumed, _ = climb(shown, recipe, params, 1, weights, stored, steps=STEPS - STEPS // 2)
     assert int(resumed.step) == STEPS
     jax.tree.map(np.testing.assert_array_equal, resumed, whole)
 
 
 @pytest.mark.parametrize("stream", ["appearance", "motion"])
 def test_hold_keeps_a_stream_exactly(fused, params, stream):
-    shown, recipe, strengths = fused
-    recipe = dataclasses.replace(recipe, hold=stream)
+    shown, recipe, weights = fused
+    recipe = dataclasses.replace(recipe, fixed=stream)
     state = init(recipe, KEY, shown.clip(recipe.margin))
     # Some of it beyond the bound, which must not shorten what is held either.
     state = state._replace(clip=jax.tree.map(lambda x: 5 * x, state.clip))
-    end, _ = climb(shown, recipe, params, 1, strengths, state, steps=4)
+    end, _ = climb(shown, recipe, params, 1, weights, state, steps=4)
     for name in Clip._fields:
         same = np.array_equal(getattr(end.clip, name), getattr(state.clip, name))
         assert same == (name == stream)
@@ -166,25 +166,25 @@ def test_hold_keeps_a_stream_exactly(fused, params, stream):
 
 @pytest.mark.parametrize("bound", [20.0, 160.0])
 def test_no_pixel_is_longer_than_the_bound(fused, params, bound):
-    shown, recipe, strengths = fused
+    shown, recipe, weights = fused
     recipe = dataclasses.replace(recipe, bound=bound)
     # Without penalties and pulled hard: only the projection is left to stop it.
-    strengths = strengths._replace(activation=strengths.activation * 1e4)
-    end, _ = climb(shown, recipe, params, 1, strengths)
+    weights = weights._replace(activation=weights.activation * 1e4)
+    end, _ = climb(shown, recipe, params, 1, weights)
     longest = max(float(jnp.sqrt((x * x).sum(-1)).max()) for x in end.clip)
     assert 0.9 * bound < longest <= bound * (1 + 1e-6)
 
 
 # 120*120*3 draws: the quantile's own spread is below 0.2 %.
-@pytest.mark.parametrize("recipe", [PAPER, FAST], ids=["paper", "fast"])
+@pytest.mark.parametrize("recipe", [MAHENDRAN, FAST], ids=["mahendran", "fast"])
 def test_the_start_has_the_stated_quantile(fused, recipe):
     state = init(recipe, KEY, fused[0].clip(100))
     for x in state.clip:
         # Signed, as the parent code takes it: of |x| it would be 0.95 of the largest, not 0.9.
-        assert float(jnp.quantile(x, 0.95)) == pytest.approx(recipe.start, rel=0.01)
-        assert float(jnp.quantile(x, 0.05)) == pytest.approx(-recipe.start, rel=0.01)
-        assert float(jnp.abs(x).max()) == pytest.approx(recipe.start / 0.9, rel=1e-3)
-    assert pytest.approx(80 / 3**0.5) == PAPER.start
+        assert float(jnp.quantile(x, 0.95)) == pytest.approx(recipe.noise, rel=0.01)
+        assert float(jnp.quantile(x, 0.05)) == pytest.approx(-recipe.noise, rel=0.01)
+        assert float(jnp.abs(x).max()) == pytest.approx(recipe.noise / 0.9, rel=1e-3)
+    assert pytest.approx(80 / 3**0.5) == MAHENDRAN.noise
 
 
 def test_a_stream_starts_from_its_key_or_from_what_is_given(fused):
@@ -202,16 +202,16 @@ def test_a_stream_starts_from_its_key_or_from_what_is_given(fused):
 
 
 def test_jitter_follows_from_key_and_step_alone(network, params, ahat):
-    shown = view(network, "classes")
-    recipe, strengths = aimed(shown, PAPER, ahat)
+    shown = probe(network, "classes")
+    recipe, weights = aimed(shown, MAHENDRAN, ahat)
     assert recipe.margin > 0
     state = init(recipe, KEY, shown.clip(recipe.margin))
     later = state._replace(step=state.step + 1)
-    seen = [float(compiled(shown.network, recipe, params, KEY, 1, strengths, s)[1].activation) for s in (state, later)]
-    again = float(compiled(shown.network, recipe, params, KEY, 1, strengths, state)[1].activation)
+    seen = [float(compiled(shown.network, recipe, params, KEY, 1, weights, s)[1].activation) for s in (state, later)]
+    again = float(compiled(shown.network, recipe, params, KEY, 1, weights, state)[1].activation)
     assert seen[0] == again
     others = [
-        float(compiled(shown.network, recipe, params, jax.random.key(k), 1, strengths, state)[1].activation)
+        float(compiled(shown.network, recipe, params, jax.random.key(k), 1, weights, state)[1].activation)
         for k in range(6)
     ]
     assert len({*seen, *others}) > 1
@@ -245,22 +245,22 @@ def test_another_flax_module_works_as_well():
     with jax.numpy_rank_promotion("allow"):  # flax adds biases by rank promotion
         network = Plain()
         canvas = Clip(appearance=jax.ShapeDtypeStruct((1, 16, 16, 3), jnp.float32))
-        recipe = dataclasses.replace(FAST, steps=STEPS).aim("second", 2)
+        recipe = dataclasses.replace(FAST, steps=STEPS).bind("second", 2)
         state = init(recipe, KEY, canvas)
         params = network.init(KEY, state.clip)["params"]
-        strengths = jax.tree.map(lambda s: jnp.asarray(s, jnp.float32), recipe.strengths(rho=9, ahat=100.0))
+        weights = jax.tree.map(lambda s: jnp.asarray(s, jnp.float32), recipe.weights(rho=9, ahat=100.0))
         seen = []
         for _ in range(STEPS):
-            state, info = compiled(network, recipe, params, KEY, 2, strengths, state)
+            state, info = compiled(network, recipe, params, KEY, 2, weights, state)
             seen.append(float(info.activation))
     assert seen[-1] > seen[0]
 
 
 def test_vivid_takes_the_log_odds_of_a_class_and_the_activation_of_a_unit():
-    assert recipes.VIVID.aim("classes", 32).objective == LogOdds("classes")
-    assert recipes.VIVID.aim("appearance/classes", 32).objective == LogOdds("appearance/classes")
-    assert recipes.VIVID.aim("fc4", 32).objective == Neuron("fc4")
-    assert PAPER.aim("classes", 32).objective == Neuron("classes")
+    assert recipes.GLOBAL.bind("classes", 32).objective == LogOdds("classes")
+    assert recipes.GLOBAL.bind("appearance/classes", 32).objective == LogOdds("appearance/classes")
+    assert recipes.GLOBAL.bind("fc4", 32).objective == Neuron("fc4")
+    assert MAHENDRAN.bind("classes", 32).objective == Neuron("classes")
 
 
 def test_log_odds_do_not_see_what_all_classes_share():
@@ -274,16 +274,16 @@ def test_log_odds_do_not_see_what_all_classes_share():
 
 
 def test_of_a_class_its_own_score_is_reported_and_its_log_odds_count_in_the_value(network, params, ahat):
-    shown = view(network, "classes")
-    recipe = dataclasses.replace(recipes.VIVID, steps=2)
+    shown = probe(network, "classes")
+    recipe = dataclasses.replace(recipes.GLOBAL, steps=2)
     clip, summary = visualize_units(shown, recipe, params, KEY, units=[1], chi=[0.0], ahat=ahat["classes"])
     seen = jax.tree.map(lambda a: jnp.asarray(a[0, 0]), clip)
     scores = network.apply({"params": params}, seen)[1]["classes"].ravel()
     assert float(summary.activation[0, 0]) == pytest.approx(float(scores[1]), rel=1e-4)
-    strengths = recipe.strengths(rho=shown.rho, ahat=ahat["classes"][1], chi=0.0)
+    weights = recipe.weights(rho=shown.rho, ahat=ahat["classes"][1], chi=0.0)
     odds = float(LogOdds()({"classes": scores.reshape(1, 1, 1, -1)}, 1))
     penalty = sum(float(p[0, 0]) for p in summary.penalties.values())
-    assert float(summary.value[0, 0]) == pytest.approx(float(strengths.activation) * odds - penalty, rel=1e-3)
+    assert float(summary.value[0, 0]) == pytest.approx(float(weights.activation) * odds - penalty, rel=1e-3)
 
 
 def test_dropped_fields_show_no_motion_and_the_picture_stays():

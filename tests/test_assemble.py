@@ -10,8 +10,8 @@ import reference
 import writers
 from writers import WIDTHS, tower, write
 
-from stjax import Clip, UsageError, calibrate, view, zoo
-from stjax.convert import doubts, published, store
+from stjax import Clip, UsageError, calibrate, probe, zoo
+from stjax.convert import plausibility, published, store
 from stjax.convert.assemble import assemble
 from stjax.convert.readers import container
 from stjax.convert.tables import CONVOLUTIONS, CUHK_MEAN, HEAD, TABLES, TORCHVISION_STD
@@ -226,7 +226,7 @@ def test_a_lone_motion_stream_stands_alone(tmp_path, folder):
     assert set(loaded.statistics.ahat) <= set(loaded.module.layers)
     assert len(loaded.statistics.ahat) > 10
     assert loaded.statistics.rough.keys() == loaded.statistics.ahat.keys()
-    shown = view(loaded.module, "motion/conv3_1")
+    shown = probe(loaded.module, "motion/conv3_1")
     _, found = shown.network.apply({"params": loaded.params}, Clip(None, jnp.zeros((1, 10, 24, 24, 2))))
     assert found["motion/conv3_1"].shape == (1, 1, 1, 4)
     scores, _ = loaded.module.apply({"params": loaded.params}, Clip(None, jnp.zeros((1, 10, 64, 64, 2))))
@@ -343,7 +343,7 @@ def test_an_image_network_shows_its_own_classes(tmp_path, folder):
     assert model.parts == (store.Part("appearance/ (all layers)", True, "image.mat (matconvnet)"),)
     store.save(tmp_path / "image.safetensors", model)
     loaded = calibrate.calibrated(zoo.load(tmp_path / "image.safetensors"), count=1)
-    shown = view(loaded.module, "appearance/classes")
+    shown = probe(loaded.module, "appearance/classes")
     assert (shown.streams, shown.window) == (("appearance",), 64)
     still = Clip(jnp.ones((1, 64, 64, 3)), None)
     _, found = shown.network.apply({"params": loaded.params}, still)
@@ -461,7 +461,7 @@ def test_channels_the_other_way_round_raise_a_doubt(swapped, table):
     layer = first_layer()
     kernel = fold_std(layer["kernel"], TORCHVISION_STD)
     kernel = kernel[:, :, ::-1] if swapped else kernel
-    found = doubts.of(Stream("appearance", {"conv1_1": layer | {"kernel": kernel}}, False), TABLES[table])
+    found = plausibility.of(Stream("appearance", {"conv1_1": layer | {"kernel": kernel}}, False), TABLES[table])
     assert len(found) == swapped
     assert not swapped or f"channels may not be RGB, as {table} declares" in found[0]
 
@@ -484,7 +484,7 @@ def test_networks_that_learned_nothing_raise_no_doubt(filters, channels):
                 "motion" if channels == 20 else "appearance", {"conv1_1": {"kernel": kernel, "bias": bias}}, False
             )
             # Two biases are too few to have a spread.
-            found = [doubt for doubt in doubts.of(stream, TABLES[name]) if filters > 2 or "range" not in doubt]
+            found = [doubt for doubt in plausibility.of(stream, TABLES[name]) if filters > 2 or "range" not in doubt]
             assert found == [], (name, seed)
 
 
@@ -509,7 +509,7 @@ def test_kernels_for_another_range_raise_a_doubt(table, scale, doubtful):
     kernel = first["kernel"] * np.float32(scale)
     kernel = fold_std(kernel, TABLES[table].std) if TABLES[table].std else kernel
     stream = Stream("appearance", {"conv1_1": {"kernel": kernel, "bias": first["bias"]}}, False)
-    found = doubts.of(stream, TABLES[table])
+    found = plausibility.of(stream, TABLES[table])
     assert any("the range of inputs may not be" in doubt for doubt in found) is doubtful
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stjax import FAST, PAPER, Clip, TwoStream, UsageError, view, visualize_units
+from stjax import FAST, MAHENDRAN, Clip, TwoStream, UsageError, probe, visualize_units
 from stjax.atlas import plan
 from stjax.atlas import run as atlas
 from stjax.atlas.plan import Job
@@ -21,7 +21,7 @@ from stjax.convert.tree import unflatten
 KEY = jax.random.key(3)
 RECORDED_KEY = (975041323, 3557026692)
 STEPS = 4
-QUICK = dataclasses.replace(PAPER, steps=STEPS)
+QUICK = dataclasses.replace(MAHENDRAN, steps=STEPS)
 # Another program, a loop with plain convolutions, sums in another order: 1e-6 of a gradient a step. Four steps, in
 # which the update divides by the gradient's own size, multiply that by about ten; the canvas spans some 50 grey levels.
 GREY_LEVELS = 2e-3
@@ -54,7 +54,7 @@ def pick(found, rows, columns):
 
 @pytest.fixture(scope="module")
 def fused(network):
-    return view(network, "conv3_fusion")
+    return probe(network, "conv3_fusion")
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def test_units_chi_kappa_and_ahat_cost_no_second_compilation(fused, params, ahat
 
 
 def test_a_layer_that_sees_no_motion_runs_once(network, params, ahat):
-    shown = view(network, "appearance/conv1_2")
+    shown = probe(network, "appearance/conv1_2")
     clips, summary = run(shown, params, ahat, units=[0, 1], chi=(10, 5, 1, 0))
     assert clips.motion is None
     assert clips.appearance.shape[:2] == summary.activation.shape == (2, 1)
@@ -154,7 +154,7 @@ def test_a_unit_without_gradient_is_told(fused, params, ahat):
     layer = params["conv3_fusion"]
     still = {"kernel": layer["kernel"].at[:, 2].set(0.0), "bias": layer["bias"]}
     _, summary = run(fused, {**params, "conv3_fusion": still}, ahat, units=[1, 2, 3], chi=(1, 0))
-    for slope in summary.slope:
+    for slope in summary.gradient_max:
         assert (slope > 0).tolist() == [[True, True], [False, False], [True, True]]
     np.testing.assert_allclose(summary.activation[1], layer["bias"][2], rtol=1e-6)
 
@@ -162,18 +162,18 @@ def test_a_unit_without_gradient_is_told(fused, params, ahat):
 @pytest.mark.parametrize("layer", ["conv3_fusion", "classes"], ids=["cone", "whole input, with jitter"])
 def test_what_is_told_is_of_the_stored_array(network, params, ahat, reference, layer):
     """Anyone who runs the network on the array must get the number beside it: no jitter, no last-but-one step."""
-    shown = view(network, layer)
+    shown = probe(network, layer)
     found = reference if layer == "conv3_fusion" else run(shown, params, ahat, units=range(5), chi=(10, 1, 0))
     clips, summary = pick(found, [1, 4], [1])
     assert clips.appearance.shape[-2] == shown.window
-    strengths = QUICK.strengths(rho=shown.rho, ahat=1.0, chi=1.0)
+    weights = QUICK.weights(rho=shown.rho, ahat=1.0, chi=1.0)
     apply = jax.jit(shown.network.apply)
     for row, unit in enumerate((1, 4)):
         clip = Clip(*(jnp.asarray(x[row, 0]) for x in clips))
         a = float(apply({"params": params}, clip)[1][layer][0, 0, 0, unit])
         assert float(summary.activation[row, 0]) == pytest.approx(a, rel=1e-4)
         for r in QUICK.regularizers:
-            expected = float(strengths.penalties[r.name] * r(clip))
+            expected = float(weights.penalties[r.name] * r(clip))
             assert float(summary.penalties[r.name][row, 0]) == pytest.approx(expected, rel=1e-4)
         value = 1e4 / (shown.rho**2 * ahat[layer][unit]) * a - sum(float(p[row, 0]) for p in summary.penalties.values())
         assert float(summary.value[row, 0]) == pytest.approx(value, rel=1e-3)
@@ -196,7 +196,7 @@ def test_a_chunk_is_the_layer_s_own(layer, on_cpu, elsewhere, monkeypatch):
     """Frozen: another chunk would make every stored result of that layer irreproducible."""
     network = TwoStream(num_classes=10)
     shapes = unflatten({n: jax.ShapeDtypeStruct(s, jnp.float32) for n, s in parameter_shapes(network).items()})
-    shown, recipe = view(network, layer), dataclasses.replace(FAST, steps=1)
+    shown, recipe = probe(network, layer), dataclasses.replace(FAST, steps=1)
     assert atlas.chunk_of(shown, recipe, shapes) == on_cpu
     assert atlas.chunk_of(shown, recipe, shapes, chunk=5) == 5
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")

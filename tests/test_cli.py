@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 import stjax
-from stjax import Clip, cli, view
+from stjax import Clip, cli, probe
 from stjax.convert import store
 from stjax.training.generated import CLASSES
 
@@ -88,7 +88,7 @@ def test_every_job_has_a_complete_line_and_its_files(finished):
 
 @pytest.mark.slow
 def test_an_independent_forward_pass_gives_the_number_in_the_line(finished, network, params):
-    apply = jax.jit(view(network, "conv3_fusion").network.apply)
+    apply = jax.jit(probe(network, "conv3_fusion").network.apply)
     for line in manifest(finished):
         with np.load(finished / line["arrays"]) as arrays:
             clip = Clip(**{name: jnp.asarray(array) for name, array in arrays.items()})
@@ -108,7 +108,7 @@ def variation(x: np.ndarray, *axes: int) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", ["fast", "vivid", "paper"])
+@pytest.mark.parametrize("recipe", ["fast", "global", "mahendran"])
 def test_the_value_follows_from_a_line_and_its_arrays_alone(tmp_path, weights, capsys, monkeypatch, recipe):
     """Equation (1) in float64, given the stated activation."""
     words = ("visualize", "conv3_fusion", "-m", weights, "--units", "1,4", "--chi", "7,0", "--steps", 4)
@@ -123,7 +123,7 @@ def test_the_value_follows_from_a_line_and_its_arrays_alone(tmp_path, weights, c
             "temporal": kappa * chi * variation(clip["motion"], -4),
         }
         assert penalties == pytest.approx(line["penalties"], rel=1e-5)
-        reward = line["balance"] / (line["rho"] ** 2 * line["ahat"]) * line["activation_end"]
+        reward = line["objective_weight"] / (line["rho"] ** 2 * line["ahat"]) * line["activation_end"]
         size = abs(reward) + sum(penalties.values())
         assert line["value"] == pytest.approx(reward - sum(penalties.values()), abs=1e-5 * size)
         for name, x in clip.items():
@@ -149,7 +149,7 @@ def test_by_default_all_classes_are_shown_by_the_recipe_that_suits_them(
     assert within(capsys, monkeypatch, "visualize", "classes", *words)[0] == 0
     assert within(capsys, monkeypatch, "visualize", "appearance/conv1_1", *words)[0] == 0
     lines = [(line["layer"], line["unit"], line["recipe"]) for line in manifest(out)]
-    assert lines[: network.num_classes] == [("classes", unit, "vivid") for unit in range(network.num_classes)]
+    assert lines[: network.num_classes] == [("classes", unit, "global") for unit in range(network.num_classes)]
     assert lines[network.num_classes :] == [("appearance/conv1_1", unit, "fast") for unit in range(4)]
 
 
@@ -329,7 +329,7 @@ def test_the_version_is_told(capsys, monkeypatch):
         ("stjax visualize -m embedded-seed2 conv4", ["conv4_fusion", "conv4_1", "conv4_2"]),
         ("stjax visualize motion/conv3", ["motion/conv3_1", "motion/conv3_2"]),
         ("stjax visualize -m nowhere.safetensors conv", []),
-        ("stjax visualize classes --recipe v", ["vivid"]),
+        ("stjax visualize classes --recipe v", ["global"]),
         ("stjax visualize classes --precision f", ["float32"]),
     ],
 )

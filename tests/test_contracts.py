@@ -18,7 +18,7 @@ import pytest
 from stjax import Clip
 from stjax.ascent import objectives, optimizers, recipes, regularizers, transforms
 from stjax.ascent.objectives import ChannelMean, ClassScore, Direction, LogOdds, Neuron, Sum
-from stjax.ascent.optimizers import Adam, Momentum, Sobolev, Strengths
+from stjax.ascent.optimizers import Adam, Momentum, Sobolev, Weights
 from stjax.ascent.regularizers import LocalEnergy, SpatialVariation, TemporalVariation
 from stjax.ascent.transforms import FieldDropout, Jitter
 
@@ -47,9 +47,9 @@ def draw_activations(seed: int, target: Any) -> Any:
     return activations, jax.tree.map(lambda t: jnp.asarray(t, getattr(t, "dtype", jnp.int32)), target)
 
 
-def strengths(seed: int = 0) -> Strengths:
+def weights(seed: int = 0) -> Weights:
     weights = {"norm": 80.0**-6, "spatial": 6.6e-3, "temporal": 6.6e-3 * seed}
-    return jax.tree.map(lambda v: jnp.asarray(v, jnp.float32), Strengths(2.0, weights))
+    return jax.tree.map(lambda v: jnp.asarray(v, jnp.float32), Weights(2.0, weights))
 
 
 def objective(make: Callable[[], Any], target: Any = 3) -> Row:
@@ -75,7 +75,7 @@ def optimizer(make: Callable[[], Any]) -> Row:
     def call(optimizer: Any, gradient: Clip) -> Any:
         state, moved = optimizer.init(gradient), gradient
         for step in range(3):
-            moved, state = optimizer.update(moved, state, jnp.asarray((step + 1) / 3), strengths(2))
+            moved, state = optimizer.update(moved, state, jnp.asarray((step + 1) / 3), weights(2))
         return moved, state
 
     return Row(make, draw_clip, call)
@@ -103,7 +103,7 @@ ROWS = {
     "Adam": optimizer(Adam),
     "Adam, with a schedule": optimizer(lambda: Adam(rate=3.0, final=0.1)),
     "Sobolev": optimizer(Sobolev),
-    "PAPER's optimiser": optimizer(lambda: dataclasses.replace(recipes.PAPER.optimizer)),
+    "MAHENDRAN's optimiser": optimizer(lambda: dataclasses.replace(recipes.MAHENDRAN.optimizer)),
     "FAST's optimiser": optimizer(lambda: dataclasses.replace(recipes.FAST.optimizer)),
 }
 
@@ -207,10 +207,10 @@ def test_equal_settings_cost_no_second_compilation(row):
 
 @pytest.mark.parametrize("recipe", recipes.RECIPES)
 def test_recipes_are_static_arguments_too(recipe):
-    one, other = (dataclasses.replace(recipes.named(recipe)).aim("fc6", 32) for _ in range(2))
+    one, other = (dataclasses.replace(recipes.named(recipe)).bind("fc6", 32) for _ in range(2))
     assert one == other
     assert hash(one) == hash(other)
-    assert one.aim("fc6", 32) != recipes.named(recipe)
+    assert one.bind("fc6", 32) != recipes.named(recipe)
 
 
 @pytest.mark.parametrize(
@@ -219,10 +219,10 @@ def test_recipes_are_static_arguments_too(recipe):
 def test_an_optimiser_goes_uphill_and_stands_still_on_a_plain(row):
     thing = row.make()
     gradient = draw_clip(1)
-    moved, _ = thing.update(gradient, thing.init(gradient), jnp.asarray(0.1), strengths(1))
+    moved, _ = thing.update(gradient, thing.init(gradient), jnp.asarray(0.1), weights(1))
     assert sum(float(jnp.vdot(g, m)) for g, m in zip(gradient, moved, strict=True)) > 0
     flat = jax.tree.map(jnp.zeros_like, gradient)
-    still, _ = thing.update(flat, thing.init(flat), jnp.asarray(0.1), strengths(1))
+    still, _ = thing.update(flat, thing.init(flat), jnp.asarray(0.1), weights(1))
     assert all(float(jnp.abs(m).max()) == 0.0 for m in still)
 
 
@@ -241,7 +241,7 @@ def test_calm_finds_what_lasts_first_where_chi_is_nothing_and_changes_nothing_wh
 
     def roughness(calm, chi):
         optimizer = Sobolev(calm=calm)
-        weights = Strengths(1.0, {"spatial": 1.0, "temporal": chi})
+        weights = Weights(1.0, {"spatial": 1.0, "temporal": chi})
         moved, _ = optimizer.update(gradient, optimizer.init(gradient), jnp.asarray(0.1), weights)
         return float(jnp.abs(jnp.diff(moved.motion, axis=1)).mean())
 
@@ -277,8 +277,8 @@ def test_a_share_of_the_steps_sees_what_will_be_stored(share):
 @pytest.mark.parametrize("stride", [1, 2, 4, 8, 16, 32])
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
 def test_a_rule_of_jitter_is_a_value_and_the_canvas_follows_from_it(rule, stride):
-    recipe = dataclasses.replace(recipes.FAST, jitter=rule).aim(LAYER, stride)
-    assert recipe == dataclasses.replace(recipes.FAST, jitter=type(rule)()).aim(LAYER, stride)
+    recipe = dataclasses.replace(recipes.FAST, jitter=rule).bind(LAYER, stride)
+    assert recipe == dataclasses.replace(recipes.FAST, jitter=type(rule)()).bind(LAYER, stride)
     assert recipe.margin == sum(jitter.size - 1 for jitter in rule(stride))
     assert recipe.jitter is None
     assert stride > 1 or recipe.margin == 0

@@ -14,7 +14,7 @@ from PIL import Image
 
 from stjax import figures
 from stjax.errors import UsageError
-from stjax.figures import animate, color, draw, layout, records
+from stjax.figures import color, draw, encode, layout, records
 
 MEAN = (123.68, 116.779, 103.939)
 
@@ -149,7 +149,7 @@ def test_colours_refuse_what_is_not_finite_or_not_flow(draw_it):
 
 def test_gif_has_ten_frames_of_150_ms_and_loops_for_ever(tmp_path):
     frames = color.direction(moving(24)[0])
-    with Image.open(animate.gif(tmp_path / "a.gif", frames)) as image:
+    with Image.open(encode.gif(tmp_path / "a.gif", frames)) as image:
         assert getattr(image, "n_frames", 1) == 10
         assert image.info["loop"] == 0
         for number in range(10):
@@ -163,7 +163,7 @@ def test_gif_keeps_white_and_black_exact_and_still_parts_still(tmp_path):
     frames = np.random.default_rng(0).integers(180, 256, (4, 20, 40, 3), dtype=np.uint8)
     frames[:, :, 10:20], frames[:, :, 20:30] = 255, 0
     frames[:, :, 30:] = frames[0, :, 30:]
-    with Image.open(animate.gif(tmp_path / "a.gif", frames)) as image:
+    with Image.open(encode.gif(tmp_path / "a.gif", frames)) as image:
         shown = []
         for number in range(4):
             image.seek(number)
@@ -177,7 +177,7 @@ def test_gif_keeps_white_and_black_exact_and_still_parts_still(tmp_path):
 def test_mp4_can_be_read_and_has_even_sides(tmp_path):
     ffmpeg = pytest.importorskip("imageio_ffmpeg")
     frames = np.repeat(color.components(moving(33)[0]), 2, axis=2)[:, :, :65]
-    path = animate.mp4(tmp_path / "a.mp4", frames)
+    path = encode.mp4(tmp_path / "a.mp4", frames)
     command = [ffmpeg.get_ffmpeg_exe(), "-i", str(path), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
     done = subprocess.run(command, capture_output=True, check=True)
     film = np.frombuffer(done.stdout, np.uint8).reshape(-1, 34, 66, 3)
@@ -188,12 +188,12 @@ def test_mp4_can_be_read_and_has_even_sides(tmp_path):
 
 def test_png_is_exact(tmp_path):
     picture = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
-    with Image.open(animate.png(tmp_path / "a.png", picture)) as image:
+    with Image.open(encode.png(tmp_path / "a.png", picture)) as image:
         assert (np.asarray(image) == picture).all()
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
-    path = animate.gif(tmp_path / "a.gif", color.direction(moving()[0]))
+    path = encode.gif(tmp_path / "a.gif", color.direction(moving()[0]))
     before = path.read_bytes()
 
     def save(_, file, **options):
@@ -201,7 +201,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
         raise OSError("disk full")
 
     monkeypatch.setattr(Image.Image, "save", save)
-    for write, shape in ((animate.gif, (2, 4, 4, 3)), (animate.png, (4, 4, 3))):
+    for write, shape in ((encode.gif, (2, 4, 4, 3)), (encode.png, (4, 4, 3))):
         with pytest.raises(OSError, match="disk full"):
             write(path, np.zeros(shape, np.uint8))
     assert path.read_bytes() == before
@@ -219,13 +219,13 @@ def test_a_failed_film_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(ffmpeg, "write_frames", write_frames)
     with pytest.raises(OSError, match="encoder died"):
-        animate.mp4(tmp_path / "a.mp4", np.zeros((3, 4, 4, 3), np.uint8))
+        encode.mp4(tmp_path / "a.mp4", np.zeros((3, 4, 4, 3), np.uint8))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_writers_refuse_floats(tmp_path):
     with pytest.raises(UsageError, match="uint8"):
-        animate.gif(tmp_path / "a.gif", np.zeros((2, 4, 4, 3)))  # pyright: ignore[reportArgumentType]
+        encode.gif(tmp_path / "a.gif", np.zeros((2, 4, 4, 3)))  # pyright: ignore[reportArgumentType]
 
 
 # One unit

@@ -19,7 +19,7 @@ from stjax.atlas import fill, plan, results, resume
 
 os.fsync = lambda file: None  # 5,000 of them take a while, and no memory
 network = slim()
-shown, recipe = stjax.view(network, "conv3_fusion"), dataclasses.replace(stjax.PAPER, steps=1)
+shown, recipe = stjax.probe(network, "conv3_fusion"), dataclasses.replace(stjax.MAHENDRAN, steps=1)
 params, ahat = draw_params(network), np.ones(8)
 directory = Path(sys.argv[2])
 for number in (8, 625):

@@ -15,11 +15,11 @@ import jax
 import numpy as np
 import pytest
 
-from stjax import UsageError, cli, compiled, files, show
+from stjax import UsageError, cli, files, show
 from stjax.atlas import folder, results
 from stjax.atlas.meeting import Meeting, Place
 from stjax.errors import printable
-from stjax.figures import animate
+from stjax.figures import encode
 
 
 def within(capsys, monkeypatch, *arguments: object) -> tuple[int, str, str]:
@@ -251,7 +251,7 @@ def test_a_user_without_a_home_keeps_no_programs(monkeypatch):
     monkeypatch.setattr(Path, "expanduser", nowhere)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setitem(jax.config.values, "jax_enable_compilation_cache", True)
-    assert compiled.keep() is None
+    assert compilation.cache_programs() is None
 
 
 @pytest.mark.slow
@@ -279,8 +279,8 @@ def test_reports_and_pictures_replace_their_own_kind_alone(tmp_path):
             files.write_text(tmp_path / name, text)
         assert (tmp_path / name).read_text().startswith(text)
     for _ in range(2):
-        animate.png(tmp_path / "a.png", np.zeros((4, 4, 3), np.uint8))
-        animate.gif(tmp_path / "a.gif", np.zeros((2, 4, 4, 3), np.uint8))
+        encode.png(tmp_path / "a.png", np.zeros((4, 4, 3), np.uint8))
+        encode.gif(tmp_path / "a.gif", np.zeros((2, 4, 4, 3), np.uint8))
     before = tree(tmp_path)
     for name in ("b.md", "b.png", "b.gif"):
         put(tmp_path / name)
@@ -290,8 +290,8 @@ def test_reports_and_pictures_replace_their_own_kind_alone(tmp_path):
             files.write_text(tmp_path / name, "other")
     for name in ("b", "c"):
         with pytest.raises(UsageError, match="nothing but files"):
-            animate.png(tmp_path / f"{name}.png", np.zeros((4, 4, 3), np.uint8))
+            encode.png(tmp_path / f"{name}.png", np.zeros((4, 4, 3), np.uint8))
         with pytest.raises(UsageError, match="nothing but files"):
-            animate.gif(tmp_path / f"{name}.gif", np.zeros((2, 4, 4, 3), np.uint8))
+            encode.gif(tmp_path / f"{name}.gif", np.zeros((2, 4, 4, 3), np.uint8))
     assert before.items() <= tree(tmp_path).items()
     assert {path.read_text() for path in tmp_path.glob("b.*")} == {"mine"}

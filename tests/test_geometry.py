@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import draw_clip, draw_params, slim
 
-from stjax import TwoStream, UsageError, receptive_field, view
+from stjax import TwoStream, UsageError, probe, receptive_field
 from stjax.networks.geometry import map_side
 
 # layer: side and stride in pixels, centre of unit 0 in pixels; pools drop an odd last row and column
@@ -93,29 +93,29 @@ def test_the_field_is_what_a_gradient_reaches(fusion, stream):
     ids=str,
 )
 def test_a_view_is_the_cone_or_else_the_whole_input(settings, layer, window, padding):
-    shown = view(TwoStream(**settings), layer)
+    shown = probe(TwoStream(**settings), layer)
     assert (shown.window, shown.network.padding, shown.network.until) == (window, padding, layer)
 
 
 def test_views_say_which_streams_are_shown():
     network = slim(samples=2)
-    assert view(network, "appearance/conv1_1").clip(2).appearance.shape == (2, 5, 5, 3)
-    assert view(network, "appearance/conv1_1").clip().motion is None
-    assert view(network, "motion/conv1_2").clip().motion.shape == (2, 3, 5, 5, 2)
-    assert None not in view(network, "conv3_fusion").clip()
+    assert probe(network, "appearance/conv1_1").clip(2).appearance.shape == (2, 5, 5, 3)
+    assert probe(network, "appearance/conv1_1").clip().motion is None
+    assert probe(network, "motion/conv1_2").clip().motion.shape == (2, 3, 5, 5, 2)
+    assert None not in probe(network, "conv3_fusion").clip()
 
 
 def test_equal_views_are_one_static_argument():
-    one, other = (view(slim(), "motion/conv2_1") for _ in range(2))
+    one, other = (probe(slim(), "motion/conv2_1") for _ in range(2))
     assert one == other
     assert hash(one) == hash(other)
-    assert one != view(slim(), "motion/conv3_1")
+    assert one != probe(slim(), "motion/conv3_1")
 
 
 @pytest.mark.parametrize("layer", ["conv1_1", "motion/conv9_1", "fc6", ""])
 def test_an_unknown_layer_is_named(layer):
     with pytest.raises(UsageError, match=f"one of the network's: '{layer}' is not"):
-        view(slim(num_classes=0), layer)
+        probe(slim(num_classes=0), layer)
 
 
 class Foreign(nn.Module):
@@ -124,8 +124,10 @@ class Foreign(nn.Module):
         return None, {"first": nn.Conv(8, (5, 5), padding="VALID")(clip.appearance)}
 
 
-@pytest.mark.parametrize("ask", [view, receptive_field])
+@pytest.mark.parametrize("ask", [probe, receptive_field])
 def test_a_network_of_somebody_else_is_told_to_bring_its_view(ask):
-    with pytest.raises(UsageError, match=r"Foreign does not; write its view by hand: stjax\.View\(network=") as refused:
+    with pytest.raises(
+        UsageError, match=r"Foreign does not; write its view by hand: stjax\.Probe\(network="
+    ) as refused:
         ask(Foreign(), "first")
     assert "\n" not in str(refused.value)

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "stjax"
 
 # Rooms of one rank do not know one another.
 ORDER = (
-    {"types", "errors", "files", "arrays", "compiled", "endings", "preprocess", "version"},
+    {"types", "errors", "files", "arrays", "compilation", "endings", "preprocess", "version"},
     {"networks", "ascent", "video", "figures"},
     {"convert", "atlas", "training"},
     {"zoo", "calibrate", "show"},
@@ -27,7 +27,7 @@ WITHIN = {
     "arrays": {"files"},
     "types": set(),
     "errors": set(),
-    "compiled": set(),
+    "compilation": set(),
     "endings": set(),
     "version": set(),
 }

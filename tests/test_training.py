@@ -17,7 +17,7 @@ from stjax.convert import store
 from stjax.training import checkpoint
 from stjax.training.evaluation import evaluate
 from stjax.training.fit import Head, Labelled, Settings, State, cross_entropy, fit, worsen
-from stjax.training.forms import Moments, Normalised, Plain
+from stjax.training.normalisation import Moments, Normalised, Plain
 
 NETWORK = slim(widths=((4,), (8,)), input_size=8, num_classes=4, dense=(8,))
 FORM = Normalised(network=NETWORK, momentum=0.8)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from stjax.ascent.optimizers import Strengths
+from stjax.ascent.optimizers import Weights
 from stjax.ascent.recipes import Recipe
 from stjax.ascent.regularizers import project
 from stjax.errors import UsageError
@@ -34,17 +34,17 @@ class Info(NamedTuple):
     value: of equation (1).
     activation: a(T(x)), unweighted.
     penalties: name -> lambda_r R_r(x).
-    slope: of each stream, the largest |d activation / d x|; 0 where the stream received no gradient.
+    gradient_max: of each stream, the largest |d activation / d x|; 0 where the stream received no gradient.
     """
 
     value: Scalar
     activation: Scalar
     penalties: dict[str, Scalar]
-    slope: Clip
+    gradient_max: Clip
 
 
 def init(recipe: Recipe, key: Array, canvas: Clip, start: Clip | None = None) -> State:
-    """Uniform noise over the canvas, scaled so that the 95 % quantile of x, signed, is `recipe.start`.
+    """Uniform noise over the canvas, scaled so that the 95 % quantile of x, signed, is `recipe.noise`.
 
         x = start / 0.9 * u,    u ~ uniform(-1, 1)
 
@@ -54,7 +54,7 @@ def init(recipe: Recipe, key: Array, canvas: Clip, start: Clip | None = None) ->
     Args:
       recipe: how the input will be found.
       key: of this unit; a stream's noise depends on it and on the stream alone.
-      canvas: shapes, as `View.clip` gives them; None for a stream the layer does not see.
+      canvas: shapes, as `Probe.clip` gives them; None for a stream the layer does not see.
       start: streams to begin from instead of noise; pixels longer than the recipe's bound are shortened to it.
     """
     start = start or Clip()
@@ -63,7 +63,7 @@ def init(recipe: Recipe, key: Array, canvas: Clip, start: Clip | None = None) ->
         if given is not None or shape is None:
             return given
         draw = jax.random.uniform(jax.random.fold_in(key, number), shape.shape, shape.dtype, -1.0, 1.0)
-        return draw * (recipe.start / 0.9)
+        return draw * (recipe.noise / 0.9)
 
     clip = Clip(*(noise(i, *pair) for i, pair in enumerate(zip(canvas, start, strict=True))))
     # Also a stream that is held: outside the ball equation (2) is infinite.
@@ -72,18 +72,18 @@ def init(recipe: Recipe, key: Array, canvas: Clip, start: Clip | None = None) ->
 
 
 def activation(network: Network, recipe: Recipe, params: Params, seen: Clip, target: Any) -> Scalar:
-    """a(x): the recipe's objective on what the network makes of a view."""
+    """a(x): the recipe's objective on what the network makes of a probe."""
     return read(network, recipe, params, seen, target)[0]
 
 
 def read(network: Network, recipe: Recipe, params: Params, seen: Clip, target: Any) -> tuple[Scalar, Scalar]:
     """The recipe's objective, and what is reported beside ahat: its `reading`, or itself where it has none."""
     if recipe.objective is None:
-        raise UsageError("a recipe must have an objective before it runs: use recipe.aim(layer, stride)")
+        raise UsageError("a recipe must have an objective before it runs: use recipe.bind(layer, stride)")
     if getattr(recipe.objective, "whole", False) and getattr(network, "padding", "SAME") == "VALID":
         raise UsageError(
             f"{type(recipe.objective).__name__} needs a whole map, and a cone holds one position of it: "
-            "use stjax.view(module, layer, whole=True)"
+            "use stjax.probe(module, layer, whole=True)"
         )
     _, activations = network.apply({"params": params}, seen)
     objective = recipe.objective(activations, target)
@@ -91,9 +91,9 @@ def read(network: Network, recipe: Recipe, params: Params, seen: Clip, target: A
     return objective, reading(activations, target) if reading else objective
 
 
-def penalties(recipe: Recipe, clip: Clip, strengths: Strengths) -> dict[str, Scalar]:
+def penalties(recipe: Recipe, clip: Clip, weights: Weights) -> dict[str, Scalar]:
     """lambda_r R_r(x) of each regulariser, by name."""
-    return {r.name: strengths.penalties[r.name] * r(clip) for r in recipe.regularizers}
+    return {r.name: weights.penalties[r.name] * r(clip) for r in recipe.regularizers}
 
 
 def step(
@@ -102,7 +102,7 @@ def step(
     params: Params,
     key: Array,
     target: Any,
-    strengths: Strengths,
+    weights: Weights,
     state: State,
 ) -> tuple[State, Info]:
     """One step uphill.
@@ -113,7 +113,7 @@ def step(
       params: of the network, never changed.
       key: of this unit; each step folds its number in.
       target: unit index or direction, as the objective expects.
-      strengths: weights of equation (1), from `recipe.strengths`.
+      weights: weights of equation (1), from `recipe.weights`.
       state: from `init` or an earlier step.
     """
     key = jax.random.fold_in(key, state.step)
@@ -124,20 +124,20 @@ def step(
         return activation(network, recipe, params, clip, target)
 
     def shrinks(clip: Clip) -> tuple[Scalar, dict[str, Scalar]]:
-        each = penalties(recipe, clip, strengths)
+        each = penalties(recipe, clip, weights)
         return sum(each.values(), start=jnp.zeros(())), each
 
     a, uphill = jax.value_and_grad(grows)(state.clip)
     (penalty, each), downhill = jax.value_and_grad(shrinks, has_aux=True)(state.clip)
-    gradient = jax.tree.map(lambda up, down: strengths.activation * up - down, uphill, downhill)
-    slope = jax.tree.map(lambda g: jnp.max(jnp.abs(g)), uphill)
-    if recipe.hold:
-        still = getattr(gradient, recipe.hold)
-        gradient = gradient._replace(**{recipe.hold: jax.tree.map(jnp.zeros_like, still)})
+    gradient = jax.tree.map(lambda up, down: weights.activation * up - down, uphill, downhill)
+    gradient_max = jax.tree.map(lambda g: jnp.max(jnp.abs(g)), uphill)
+    if recipe.fixed:
+        still = getattr(gradient, recipe.fixed)
+        gradient = gradient._replace(**{recipe.fixed: jax.tree.map(jnp.zeros_like, still)})
     progress = (state.step + 1) / recipe.steps
-    moved, optimizer = recipe.optimizer.update(gradient, state.optimizer, progress, strengths)
+    moved, optimizer = recipe.optimizer.update(gradient, state.optimizer, progress, weights)
     clip = project(jax.tree.map(jnp.add, state.clip, moved), recipe.bound)
-    if recipe.hold:
-        clip = clip._replace(**{recipe.hold: getattr(state.clip, recipe.hold)})
-    info = Info(strengths.activation * a - penalty, a, each, slope)
+    if recipe.fixed:
+        clip = clip._replace(**{recipe.fixed: getattr(state.clip, recipe.fixed)})
+    info = Info(weights.activation * a - penalty, a, each, gradient_max)
     return State(state.step + 1, clip, optimizer), info

@@ -78,7 +78,7 @@ class Neuron(_Arithmetic):
 
 @dataclass(frozen=True)
 class ChannelMean(_Arithmetic):
-    """One unit everywhere: the mean of a_l(x)[..., c] over its map. Needs `stjax.view(module, layer, whole=True)`.
+    """One unit everywhere: the mean of a_l(x)[..., c] over its map. Needs `stjax.probe(module, layer, whole=True)`.
 
     >>> float(ChannelMean("fc6")({"fc6": jnp.arange(4.0).reshape(1, 1, 2, 2)}, 1))
     2.0

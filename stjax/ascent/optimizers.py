@@ -1,6 +1,6 @@
 """From a gradient to a step uphill. An optimiser holds numbers only, so equal settings compare equal.
 
-`update` gets the progress of the run, (step + 1) / steps in 0..1, for its schedule, and the strengths of the
+`update` gets the progress of the run, (step + 1) / steps in 0..1, for its schedule, and the weights of the
 penalties, for its preconditioner. All of it acts on one clip; many units are vmapped from outside, so that
 no unit's step depends on another's gradient.
 """
@@ -19,10 +19,10 @@ from stjax.ascent.spectrum import smooth
 from stjax.types import Clip, Scalar
 
 
-class Strengths(NamedTuple):
+class Weights(NamedTuple):
     """The traced weights of equation (1).
 
-    activation: balance / (rho^2 ahat).
+    activation: objective_weight / (rho^2 ahat).
     penalties: name of a regulariser -> its lambda.
     """
 
@@ -36,7 +36,7 @@ class Optimizer(Protocol):
 
     def init(self, clip: Clip) -> Any: ...
 
-    def update(self, gradient: Clip, state: Any, progress: Scalar, strengths: Strengths) -> tuple[Clip, Any]: ...
+    def update(self, gradient: Clip, state: Any, progress: Scalar, weights: Weights) -> tuple[Clip, Any]: ...
 
 
 class Memory(NamedTuple):
@@ -65,8 +65,8 @@ class Momentum:
     def init(self, clip: Clip) -> Memory:
         return Memory(*(jax.tree.map(jnp.zeros_like, clip) for _ in Memory._fields))
 
-    def update(self, gradient: Clip, state: Memory, progress: Scalar, strengths: Strengths) -> tuple[Clip, Memory]:
-        del progress, strengths
+    def update(self, gradient: Clip, state: Memory, progress: Scalar, weights: Weights) -> tuple[Clip, Memory]:
+        del progress, weights
 
         def step(g: Array, squares: Array, m: Array) -> Array:
             area = g.shape[-3] * g.shape[-2]
@@ -95,8 +95,8 @@ class Adam:
     def init(self, clip: Clip) -> Any:
         return optax.scale_by_adam(self.b1, self.b2).init(clip)
 
-    def update(self, gradient: Clip, state: Any, progress: Scalar, strengths: Strengths) -> tuple[Clip, Any]:
-        del strengths
+    def update(self, gradient: Clip, state: Any, progress: Scalar, weights: Weights) -> tuple[Clip, Any]:
+        del weights
         moved, state = optax.scale_by_adam(self.b1, self.b2).update(gradient, state)
         rate = self.rate * fading(progress, self.final)
         return jax.tree.map(lambda x: rate * x, moved), state
@@ -125,7 +125,7 @@ class Sobolev:
       rate: rms length of a step in grey levels, at the start.
       final: the rate's last value, as a share of the first; a cosine leads there.
       momentum: b, 0..1.
-      reach: c >= 0; 0 for plain normalised momentum.
+      smoothing: c >= 0; 0 for plain normalised momentum.
       calm: chi_0 >= 0. Where chi is smaller, what lasts is still found before what flickers; the optimum that is
         sought stays that of chi.
     """
@@ -133,19 +133,19 @@ class Sobolev:
     rate: float = 20.0
     final: float = 0.05
     momentum: float = 0.8
-    reach: float = 3.0
+    smoothing: float = 3.0
     calm: float = 0.0
 
     def init(self, clip: Clip) -> Trail:
         return Trail(jax.tree.map(jnp.zeros_like, clip), jnp.zeros((), jnp.int32))
 
-    def update(self, gradient: Clip, state: Trail, progress: Scalar, strengths: Strengths) -> tuple[Clip, Trail]:
-        spatial, temporal = (strengths.penalties.get(name, 0.0) for name in ("spatial", "temporal"))
+    def update(self, gradient: Clip, state: Trail, progress: Scalar, weights: Weights) -> tuple[Clip, Trail]:
+        spatial, temporal = (weights.penalties.get(name, 0.0) for name in ("spatial", "temporal"))
         # Where nothing is smoothed in space, kappa = 0, nothing is in time either.
         chi = jnp.where(spatial > 0, temporal / jnp.where(spatial > 0, spatial, 1.0), 0.0)
 
         def direction(g: Array) -> Array:
-            d = smooth(g, self.reach, jnp.maximum(chi, self.calm))
+            d = smooth(g, self.smoothing, jnp.maximum(chi, self.calm))
             return d / jnp.sqrt(jnp.mean(d * d) + jnp.finfo(d.dtype).tiny)
 
         count = state.count + 1

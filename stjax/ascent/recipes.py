@@ -1,6 +1,6 @@
 """Frozen descriptions of a run, and the named ones.
 
-A recipe says how one input is found; `aim` adds what is to grow. Units, kappa, chi and ahat are traced and
+A recipe says how one input is found; `bind` adds what is to grow. Units, kappa, chi and ahat are traced and
 belong to no recipe.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stjax.ascent.objectives import LogOdds, Neuron
-from stjax.ascent.optimizers import Momentum, Optimizer, Sobolev, Strengths
+from stjax.ascent.optimizers import Momentum, Optimizer, Sobolev, Weights
 from stjax.ascent.regularizers import KAPPA, LocalEnergy, SpatialVariation, TemporalVariation
 from stjax.ascent.transforms import FieldDropout, JitterRule, OnePixel, QuarterStride
 from stjax.errors import UsageError, nearest
@@ -28,15 +28,15 @@ class Recipe:
       name: of a named recipe, written into results.
       steps: >= 1.
       optimizer: the rule for steps uphill.
-      regularizers: penalties; their names key the strengths.
-      balance: of the objective against the lambdas: its weight is balance / (rho^2 ahat).
+      regularizers: penalties; their names key the weights.
+      objective_weight: of the objective against the lambdas: its weight is objective_weight / (rho^2 ahat).
       bound: B, the longest a pixel's vector may be, in grey levels; a Clip of two numbers bounds each stream apart.
       start: 95 % quantile of the uniform noise that a run starts from, signed, in grey levels: 80/sqrt(3) in the
         parent code, so x begins within +-51.3.
-      jitter: the rule by which `aim` adds the jitter that suits a layer's stride; None for none.
+      jitter: the rule by which `bind` adds the jitter that suits a layer's stride; None for none.
       transforms: random views, applied in order at each step.
       objective: what is to grow; None until aimed.
-      odds: whether `aim` takes a class's log-odds rather than its score.
+      odds: whether `bind` takes a class's log-odds rather than its score.
       hold: a stream that keeps its start ("appearance" or "motion"), None to move both.
     """
 
@@ -44,22 +44,22 @@ class Recipe:
     steps: int
     optimizer: Optimizer
     regularizers: tuple[Regularizer, ...] = (LocalEnergy(), SpatialVariation(), TemporalVariation())
-    balance: float = 1e4
+    objective_weight: float = 1e4
     bound: float | Clip = 160.0
-    start: float = 80.0 / 3**0.5
+    noise: float = 80.0 / 3**0.5
     jitter: JitterRule | None = PARENT_JITTER
     transforms: tuple[Transform, ...] = ()
     objective: Objective | None = None
     odds: bool = False
-    hold: str | None = None
+    fixed: str | None = None
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise UsageError(f"steps must be at least 1: got {self.steps}; nearest: 1")
-        if self.hold not in (None, "appearance", "motion"):
-            raise UsageError(f"hold must be appearance or motion: got {self.hold!r}")
+        if self.fixed not in (None, "appearance", "motion"):
+            raise UsageError(f"hold must be appearance or motion: got {self.fixed!r}")
 
-    def aim(self, layer: str | Objective, stride: int) -> Recipe:
+    def bind(self, layer: str | Objective, stride: int) -> Recipe:
         """This recipe with an objective, and with the jitter that suits a layer's stride.
 
         Args:
@@ -78,8 +78,8 @@ class Recipe:
         """Pixels by which a canvas exceeds the window that the network sees."""
         return sum(transform.margin for transform in self.transforms)
 
-    def strengths(self, *, rho: Any, ahat: Any, chi: Any = 1.0, kappa: Any = KAPPA) -> Strengths:
-        """The weights of equation (1): balance/(rho^2 ahat), and each penalty's lambda.
+    def weights(self, *, rho: Any, ahat: Any, chi: Any = 1.0, kappa: Any = KAPPA) -> Weights:
+        """The weights of equation (1): objective_weight/(rho^2 ahat), and each penalty's lambda.
 
         Args:
           rho: side of the receptive field in pixels.
@@ -87,35 +87,35 @@ class Recipe:
           chi: slowness, >= 0, in units of kappa.
           kappa: weight of the spatial variation, >= 0.
         """
-        penalties = {r.name: r.strength(kappa, chi) for r in self.regularizers}
-        return Strengths(self.balance / (rho * rho * ahat), penalties)
+        penalties = {r.name: r.weight(kappa, chi) for r in self.regularizers}
+        return Weights(self.objective_weight / (rho * rho * ahat), penalties)
 
 
-PAPER = Recipe(name="paper", steps=300, optimizer=Momentum())
+MAHENDRAN = Recipe(name="mahendran", steps=300, optimizer=Momentum())
 """The constants and the update of the parent code (Mahendran & Vedaldi, IJCV 2016)."""
 
-FAST = Recipe(name="fast", steps=60, optimizer=Sobolev(), start=3.0, jitter=OnePixel())
-"""PAPER's activation, and as much of it left after a shift, in a fifth of its steps, from a start of almost nothing.
+FAST = Recipe(name="fast", steps=60, optimizer=Sobolev(), noise=3.0, jitter=OnePixel())
+"""MAHENDRAN's activation, and as much left after a shift, in a fifth of its steps, from a start of almost nothing.
 
 Medians over units of vgg16-imagenet and two seeds, by `scripts/compare_recipes.py` (README has the whole table): value
-of (1), activation / ahat, share of the activation after a shift by 1 and 2 pixels, after a blur of 1 pixel:
+of (1), activation / ahat, share of the activation after a shift by 1 and 2 pixels and a blur of 1 (M.: MAHENDRAN):
 
-    conv3_3   PAPER 24.6  5.46  73 %  67 %  33 %    FAST 24.4  5.45  83 %  70 %  36 %    without jitter 24.8  5.54  74 %
-    conv4_1   PAPER 10.9  5.58  92 %  80 %  34 %    FAST 11.4  5.74  91 %  81 %  38 %    without jitter 12.3  6.12  76 %
-    conv4_3   PAPER  7.6  9.14  90 %  78 %  21 %    FAST  7.3  8.57  92 %  82 %  28 %    without jitter  7.9  9.30  74 %
+    conv3_3   M. 24.6  5.46  73 %  67 %  33 %    FAST 24.4  5.45  83 %  70 %  36 %    without jitter 24.8  5.54  74 %
+    conv4_1   M. 10.9  5.58  92 %  80 %  34 %    FAST 11.4  5.74  91 %  81 %  38 %    without jitter 12.3  6.12  76 %
+    conv4_3   M.  7.6  9.14  90 %  78 %  21 %    FAST  7.3  8.57  92 %  82 %  28 %    without jitter  7.9  9.30  74 %
 
 Patches of photographs keep 94 to 99 % after one pixel, and 45 to 67 % under the blur. Tried at conv4_1, one seed:
 jitter in every step keeps 96 % at a value of 10.5; seeing a blur of 0.5 pixels besides, 51 % of the blur at the same
-value and 5.1 ahat; of 1 pixel, 86 % at 3.6 ahat. 80 steps, a reach of 10, a momentum of 0.9 and a rate of 30 change
+value and 5.1 ahat; of 1 pixel, 86 % at 3.6 ahat. 80 steps, smoothing of 10, a momentum of 0.9 and a rate of 30 change
 less than seeds do. `start` is a choice of ours: x begins within +-3.3 grey levels, so that what is seen in the end
 was put there.
 """
 
-VIVID = dataclasses.replace(
+GLOBAL = dataclasses.replace(
     FAST,
-    name="vivid",
+    name="global",
     optimizer=Sobolev(rate=5.0),
-    balance=3e5,
+    objective_weight=3e5,
     bound=Clip(160.0, 40.0),
     jitter=None,
     transforms=(FieldDropout(rate=0.6),),
@@ -131,13 +131,13 @@ At chi = 0 nothing asks for anything over time, and a class that shakes up and d
 from left to right. Of the 8 classes that shake, at chi = 0, from one start in each of three networks
 (scripts/check_truth.py is the measure), so many were recovered, and named right by the other networks:
 
-    score, no field lost, balance 1e5         4, 7, 5    81 %
+    score, no field lost, weight 1e5         4, 7, 5    81 %
     score, 0.2, 0.4, 0.5, 0.6 lost            6, 7, 5;  5, 8, 8;  6, 8, 8;  7, 7, 8     85, 94, 88, 90 %
     log-odds, balance 3e5, no field lost      5, 6, 5    85 %
     log-odds, balance 3e5, 0.6 lost           8, 8, 8    98 %
 """
 
-RECIPES = {recipe.name: recipe for recipe in (PAPER, FAST, VIVID)}
+RECIPES = {recipe.name: recipe for recipe in (MAHENDRAN, FAST, GLOBAL)}
 
 
 def named(name: str) -> Recipe:
@@ -152,9 +152,9 @@ def named(name: str) -> Recipe:
 
 
 def suited(layer: str) -> Recipe:
-    """FAST for convolutions, VIVID for what stands on them: fully connected layers and classes.
+    """FAST for convolutions, GLOBAL for what stands on them: fully connected layers and classes.
 
     >>> suited("motion/conv4_3").name, suited("motion/fc6").name, suited("classes").name
     ('fast', 'vivid', 'vivid')
     """
-    return FAST if layer.rpartition("/")[2].startswith("conv") else VIVID
+    return FAST if layer.rpartition("/")[2].startswith("conv") else GLOBAL

@@ -55,7 +55,7 @@ class LocalEnergy:
         half = self.alpha // 2 if self.alpha % 2 == 0 else self.alpha / 2
         return sum((jnp.sum(jnp.sum(x * x, axis=-1) ** half) / _area(x) for x in _streams(clip)), start=jnp.zeros(()))
 
-    def strength(self, kappa: Any, chi: Any) -> Any:
+    def weight(self, kappa: Any, chi: Any) -> Any:
         del kappa, chi
         return SCALE**-self.alpha
 
@@ -80,7 +80,7 @@ class SpatialVariation:
             start=jnp.zeros(()),
         )
 
-    def strength(self, kappa: Any, chi: Any) -> Any:
+    def weight(self, kappa: Any, chi: Any) -> Any:
         del chi
         return kappa
 
@@ -104,7 +104,7 @@ class TemporalVariation:
             return jnp.zeros(())
         return jnp.sum(jnp.diff(clip.motion, axis=-4) ** 2) / _area(clip.motion)
 
-    def strength(self, kappa: Any, chi: Any) -> Any:
+    def weight(self, kappa: Any, chi: Any) -> Any:
         return kappa * chi
 
 

@@ -41,12 +41,12 @@ def cosine(x: Array, axes: tuple[int, ...], inverse: bool = False) -> Array:
     return x
 
 
-def smooth(x: Array, reach: float, chi: Any = 0.0) -> Array:
+def smooth(x: Array, smoothing: float, chi: Any = 0.0) -> Array:
     """(1 + c (L_y + L_x + chi L_t))^-1 x: the Sobolev smoothing of one stream.
 
     Args:
       x: a stream of a clip, (..., [fields,] height, width, rgb or uv).
-      reach: c >= 0; structure finer than about sqrt(c) pixels is damped. 0 leaves x as it is.
+      smoothing: c >= 0; structure finer than about sqrt(c) pixels is damped. 0 leaves x as it is.
       chi: of the fields; 0 leaves them apart. Without part in appearance, which has none.
 
     >>> x = jnp.zeros((1, 1, 2, 1)).at[0, 0, 0, 0].set(1.0)
@@ -58,6 +58,6 @@ def smooth(x: Array, reach: float, chi: Any = 0.0) -> Array:
     total = jnp.ones((1,) * x.ndim, x.dtype)
     for axis, weight in weights.items():
         shape = [-1 if a == axis else 1 for a in range(x.ndim)]
-        total = total + reach * weight * jnp.asarray(eigenvalues(x.shape[axis]).reshape(shape), x.dtype)
+        total = total + smoothing * weight * jnp.asarray(eigenvalues(x.shape[axis]).reshape(shape), x.dtype)
     axes = tuple(weights)
     return cosine(cosine(x, axes) / total, axes, inverse=True)

@@ -16,7 +16,7 @@ from stjax.atlas.hosts import ALONE, Place
 from stjax.atlas.plan import Job
 from stjax.atlas.run import Found, Progress
 from stjax.atlas.writer import Writer
-from stjax.networks.geometry import View
+from stjax.networks.geometry import Probe
 from stjax.types import Params
 
 WAITING = 64
@@ -26,14 +26,14 @@ WAITING = 64
 class Task(NamedTuple):
     """What is wanted of one layer, by whichever process, in this run or an earlier one.
 
-    view: of the layer.
+    probe: of the layer.
     asked: every job.
     ahat: (channels,), the largest recorded activation of each unit.
     settings: from `resume.stamp`.
     floored: the units whose ahat is a floor, since they hardly fire.
     """
 
-    view: View
+    probe: Probe
     asked: list[Job]
     ahat: np.ndarray
     settings: Mapping[str, Any]
@@ -62,7 +62,7 @@ def share(directory: Path, task: Task, records: Sequence[Mapping[str, Any]], pla
     Raises:
       UsageError: the folder holds results of the layer that were found with other settings.
     """
-    layer = task.view.layer
+    layer = task.probe.layer
     resume.agree(directory, records, layer, task.settings)
     mine = hosts.share(resume.missing(records, layer, task.asked), place)
     asked, damaged = set(task.asked), {}
@@ -106,7 +106,7 @@ def fill(
 
     def store(one: Found) -> None:
         line = results.record(
-            task.view,
+            task.probe,
             one,
             float(task.ahat[one.job.unit]),
             task.settings,
@@ -118,7 +118,7 @@ def fill(
             finished(line)
 
     climbing = run.climb(
-        task.view,
+        task.probe,
         recipe,
         params,
         key,

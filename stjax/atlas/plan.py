@@ -19,7 +19,7 @@ import numpy as np
 
 from stjax.ascent.recipes import Recipe
 from stjax.errors import UsageError
-from stjax.networks.geometry import View
+from stjax.networks.geometry import Probe
 from stjax.types import Params
 
 BUDGET = {"cpu": 640 << 20, "accelerator": 2 << 30}
@@ -46,7 +46,7 @@ class Job(NamedTuple):
     start: int = 0
 
 
-def jobs(view: View, units: Iterable[int], chi: Iterable[float], starts: int = 1) -> list[Job]:
+def jobs(probe: Probe, units: Iterable[int], chi: Iterable[float], starts: int = 1) -> list[Job]:
     """Every unit at every chi from every start, each once, the start counting fastest.
 
     A layer that sees no motion is run without chi.
@@ -60,7 +60,7 @@ def jobs(view: View, units: Iterable[int], chi: Iterable[float], starts: int = 1
     for c in chi:
         if not (c >= 0.0 and math.isfinite(c)):
             raise UsageError(f"chi must be a number >= 0 (large: slow, 0: speed left free): got {c:g}; nearest: 0")
-    if "motion" not in view.streams:
+    if "motion" not in probe.streams:
         chi = [None]  # type: ignore[list-item]
     asked = [Job(int(unit), c, start) for unit in dict.fromkeys(units) for c in chi for start in range(starts)]
     if not asked:
@@ -115,53 +115,53 @@ def unit_key(key: jax.Array, layer: str, unit: jax.Array | int, start: jax.Array
     return jax.random.fold_in(jax.random.fold_in(seed, zlib.crc32(layer.encode())), unit)
 
 
-def num_units(view: View, params: Params) -> int:
+def num_units(probe: Probe, params: Params) -> int:
     """Channels of the view's layer, without computing it."""
-    return _endpoints(view, params)[view.layer].shape[-1]
+    return _endpoints(probe, params)[probe.layer].shape[-1]
 
 
-def map_bytes(view: View, params: Params) -> int:
+def map_bytes(probe: Probe, params: Params) -> int:
     """Bytes of one unit's endpoints."""
-    return sum(math.prod(a.shape) * a.dtype.itemsize for a in _endpoints(view, params).values())
+    return sum(math.prod(a.shape) * a.dtype.itemsize for a in _endpoints(probe, params).values())
 
 
-def bytes_per_unit(view: View, recipe: Recipe, params: Params) -> int:
+def bytes_per_unit(probe: Probe, recipe: Recipe, params: Params) -> int:
     """Estimate of what one unit's step holds at once.
 
     Every endpoint is kept for the gradient, with its ReLU and what the convolution's form unfolds: 2 to 4
     times the endpoints' own bytes by XLA's account on a CPU (2, 20 and 118 MB at conv3_3, conv4_3 and
     conv5_3), so 4. The canvas counts 8 times: itself, gradients, optimiser state, and their copies.
     """
-    canvas = sum(math.prod(x.shape) * 4 for x in view.clip(recipe.margin) if x is not None)
-    return 4 * map_bytes(view, params) + 8 * canvas
+    canvas = sum(math.prod(x.shape) * 4 for x in probe.clip(recipe.margin) if x is not None)
+    return 4 * map_bytes(probe, params) + 8 * canvas
 
 
-def chunk(view: View, recipe: Recipe, params: Params) -> int:
+def chunk(probe: Probe, recipe: Recipe, params: Params) -> int:
     """How many units a device of this kind steps together: a power of two, as a layer's number of units is.
 
     On a CPU a chunk has to amortise the cost of a call and of transformed kernels, and then to stay in the cache. On
     an accelerator it is what the budget allows, up to MOST.
     """
     kind = "cpu" if jax.default_backend() == "cpu" else "accelerator"
-    fitting = BUDGET[kind] // bytes_per_unit(view, recipe, params)
-    wanted = max(FEWEST, CACHE // map_bytes(view, params)) if kind == "cpu" else MOST[kind]
+    fitting = BUDGET[kind] // bytes_per_unit(probe, recipe, params)
+    wanted = max(FEWEST, CACHE // map_bytes(probe, params)) if kind == "cpu" else MOST[kind]
     return 1 << (max(1, min(fitting, wanted, MOST[kind])).bit_length() - 1)
 
 
-def _endpoints(view: View, params: Params) -> dict[str, jax.ShapeDtypeStruct]:
-    window = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, jnp.float32), view.clip())
-    _, activations = jax.eval_shape(lambda p, c: view.network.apply({"params": p}, c), params, window)
+def _endpoints(probe: Probe, params: Params) -> dict[str, jax.ShapeDtypeStruct]:
+    window = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, jnp.float32), probe.clip())
+    _, activations = jax.eval_shape(lambda p, c: probe.network.apply({"params": p}, c), params, window)
     return activations
 
 
-def flops(view: View, params: Params) -> int:
-    """Floating-point operations of one forward pass over a view, counting what its endpoints need.
+def flops(probe: Probe, params: Params) -> int:
+    """Floating-point operations of one forward pass over a probe, counting what its endpoints need.
 
     2 * (elements of an endpoint) * (elements of a kernel that make one of them), summed; a step costs twice
     that, forward and the gradient with respect to the input. Pooling and penalties are left out.
     """
     total = 0
-    for layer, shape in _endpoints(view, params).items():
+    for layer, shape in _endpoints(probe, params).items():
         node: Any = params
         for name in layer.split("/"):
             node = node.get(name, {})

@@ -26,7 +26,7 @@ from stjax.atlas.run import Found
 from stjax.endings import ending
 from stjax.errors import UsageError
 from stjax.files import claim, replacing
-from stjax.networks.geometry import View
+from stjax.networks.geometry import Probe
 
 MANIFEST = "manifest.jsonl"
 NAMES = re.compile(r"manifest(-\d+)?\.jsonl")
@@ -52,7 +52,7 @@ FIELDS = {
     "chi": "a number >= 0, or null",
     "start": "a whole number",
     "ending": "a text",
-    "slope": "numbers by name",
+    "gradient_max": "numbers by name",
     "arrays": "a file below arrays",
     "sha256": "a sha256",
     "work": "a text",
@@ -62,7 +62,7 @@ FIELDS = {
     "kappa": "a number",
     "ahat": "a number",
     "rho": "a whole number",
-    "balance": "a number",
+    "objective_weight": "a number",
     "prng": "a text",
     "activation_start": "a number",
     "activation_end": "a number",
@@ -96,7 +96,7 @@ def array_name(layer: str, job: Job) -> str:
 
 
 def record(
-    view: View,
+    probe: Probe,
     found: Found,
     ahat: float,
     settings: Mapping[str, Any],
@@ -106,33 +106,33 @@ def record(
 ) -> dict[str, Any]:
     """The manifest line of a job; `settings` are those shared by the run.
 
-    `value` is equation (1) of the stored arrays x: balance / (rho^2 ahat) activation_end - sum of `penalties`, which
+    `value` is equation (1) of the stored arrays x: objective_weight / (rho^2 ahat) activation_end - sum of `penalties`, which
     are 80^-6 N(x), kappa D_s(x) and kappa chi D_t(x), see `stjax.ascent.regularizers`; no pixel is longer than `bound`.
     `window` and `padding` say how its activation was measured: a forward pass over the stored arrays with
     convolutions of that padding, at the centre of the layer's map (1x1 where padding is VALID). `ending` is a word
     of `stjax.endings`; `floored` says whether ahat is the floor of a unit that hardly fires.
     """
     summary, (unit, chi, start) = found.summary, found.job
-    slopes = {name: float(slope) for name, slope in summary.slope._asdict().items() if slope is not None}
-    named = view.layer.endswith("classes") and unit < len(class_names)
+    gradients_max = {name: float(g) for name, g in summary.gradient_max._asdict().items() if g is not None}
+    named = probe.layer.endswith("classes") and unit < len(class_names)
     return {
-        "layer": view.layer,
+        "layer": probe.layer,
         "unit": unit,
         "name": class_names[unit] if named else None,
         "chi": chi,
         "start": start,
         **settings,
-        "rho": view.rho,
-        "window": view.window,
-        "padding": getattr(view.network, "padding", None),
+        "rho": probe.rho,
+        "window": probe.window,
+        "padding": getattr(probe.network, "padding", None),
         "activation_start": float(summary.activation_start),
         "activation_end": float(summary.activation),
         "value": float(summary.value),
         "ahat": ahat,
         "penalties": {name: float(p) for name, p in summary.penalties.items()},
-        "slope": slopes,
-        "ending": ending(slopes, float(summary.activation), ahat, floored),
-        "arrays": array_name(view.layer, found.job),
+        "gradient_max": gradients_max,
+        "ending": ending(gradients_max, float(summary.activation), ahat, floored),
+        "arrays": array_name(probe.layer, found.job),
     }
 
 

@@ -43,7 +43,7 @@ def stamp(
     full = {
         **settings,
         "chunk": chunk,
-        "balance": recipe.balance,
+        "objective_weight": recipe.objective_weight,
         "bound": recipe.bound._asdict() if isinstance(recipe.bound, Clip) else recipe.bound,
         "constants": digest(repr(dataclasses.replace(recipe, name="", steps=1))),
         "statistics": digest(np.asarray(ahat, np.float32).tobytes().hex()),

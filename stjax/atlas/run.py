@@ -26,15 +26,15 @@ from jax.sharding import Mesh
 
 from stjax.ascent import ascend
 from stjax.ascent.ascend import State
-from stjax.ascent.optimizers import Strengths
+from stjax.ascent.optimizers import Weights
 from stjax.ascent.recipes import Recipe
 from stjax.ascent.regularizers import KAPPA
 from stjax.ascent.transforms import centre
 from stjax.atlas import plan, sharding
 from stjax.atlas.plan import Job
-from stjax.compiled import jit
+from stjax.compilation import jit
 from stjax.errors import UsageError
-from stjax.networks.geometry import View
+from stjax.networks.geometry import Probe
 from stjax.types import Clip, Params
 
 STEPS_PER_CALL = 25
@@ -49,14 +49,14 @@ class Summary(NamedTuple):
     activation: a(x).
     value: of equation (1).
     penalties: name -> lambda_r R_r(x).
-    slope: of each stream, the largest |d a / d x| of all steps; 0 where it never received a gradient.
+    gradient_max: of each stream, the largest |d a / d x| of all steps; 0 where it never received a gradient.
     """
 
     activation_start: Any
     activation: Any
     value: Any
     penalties: dict[str, Any]
-    slope: Clip
+    gradient_max: Clip
 
 
 class Progress(NamedTuple):
@@ -76,76 +76,76 @@ class Found(NamedTuple):
     summary: Summary
 
 
-@functools.partial(jit, static_argnames=("view", "recipe", "mesh"))
+@functools.partial(jit, static_argnames=("probe", "recipe", "mesh"))
 def begin(
-    view: View,
+    probe: Probe,
     recipe: Recipe,
     params: Params,
     key: Array,
     units: Array,
-    strengths: Strengths,
+    weights: Weights,
     start: Clip,
     starts: Array | None = None,
     mesh: Mesh | None = None,
 ) -> tuple[State, Array, Clip]:
-    """States of a chunk before its first step, keys of its units, and their largest slopes so far."""
+    """States of a chunk before its first step, keys of its units, and their largest gradients_max so far."""
 
     def here(own: Any, whole: Any) -> tuple[State, Array, Clip]:
         (units, starts), (key, start) = own, whole
-        keys = jax.vmap(lambda unit, number: plan.unit_key(key, view.layer, unit, number))(units, starts)
-        states = jax.vmap(lambda k: ascend.init(recipe, k, view.clip(recipe.margin), start))(keys)
-        return states, keys, jax.tree.map(lambda _: jnp.zeros(units.shape), view.clip())
+        keys = jax.vmap(lambda unit, number: plan.unit_key(key, probe.layer, unit, number))(units, starts)
+        states = jax.vmap(lambda k: ascend.init(recipe, k, probe.clip(recipe.margin), start))(keys)
+        return states, keys, jax.tree.map(lambda _: jnp.zeros(units.shape), probe.clip())
 
     starts = jnp.zeros_like(units) if starts is None else starts
     return sharding.on_each(mesh, here, (units, starts), (key, start))
 
 
-@functools.partial(jit, static_argnames=("view", "recipe", "mesh"), donate_argnames=("states", "slope"))
+@functools.partial(jit, static_argnames=("probe", "recipe", "mesh"), donate_argnames=("states", "gradient_max"))
 def advance(
-    view: View,
+    probe: Probe,
     recipe: Recipe,
     params: Params,
     keys: Array,
     units: Array,
-    strengths: Strengths,
+    weights: Weights,
     states: State,
-    slope: Clip,
+    gradient_max: Clip,
     count: Array | None,
     mesh: Mesh | None = None,
 ) -> tuple[State, Clip]:
     """`count` steps of a chunk in a compiled loop, or one step where count is None."""
 
     def here(own: Any, whole: Any) -> tuple[State, Clip]:
-        (keys, units, strengths, *begun), (params, count) = own, whole
+        (keys, units, weights, *begun), (params, count) = own, whole
 
         def once(_: Any, carry: tuple[State, Clip]) -> tuple[State, Clip]:
-            states, slope = carry
-            step = functools.partial(ascend.step, view.network, recipe, params)
-            states, info = jax.vmap(step)(keys, units, strengths, states)
-            return states, jax.tree.map(jnp.maximum, slope, info.slope)
+            states, gradient_max = carry
+            step = functools.partial(ascend.step, probe.network, recipe, params)
+            states, info = jax.vmap(step)(keys, units, weights, states)
+            return states, jax.tree.map(jnp.maximum, gradient_max, info.gradient_max)
 
         return once(0, tuple(begun)) if count is None else jax.lax.fori_loop(0, count, once, tuple(begun))
 
-    return sharding.on_each(mesh, here, (keys, units, strengths, states, slope), (params, count))
+    return sharding.on_each(mesh, here, (keys, units, weights, states, gradient_max), (params, count))
 
 
-@functools.partial(jit, static_argnames=("view", "recipe", "mesh"))
+@functools.partial(jit, static_argnames=("probe", "recipe", "mesh"))
 def measure(
-    view: View,
+    probe: Probe,
     recipe: Recipe,
     params: Params,
     units: Array,
-    strengths: Strengths,
+    weights: Weights,
     clips: Clip,
     mesh: Mesh | None = None,
 ) -> tuple[Clip, Summary]:
     """The windows that are stored, and their numbers: at the centre of the canvas, without jitter."""
 
-    def one(params: Params, unit: Array, strength: Strengths, clip: Clip) -> tuple[Clip, Summary]:
+    def one(params: Params, unit: Array, strength: Weights, clip: Clip) -> tuple[Clip, Summary]:
         window = centre(clip, recipe.margin)
         # Also where products are rounded by default (TPU, tf32): these numbers are what a result is checked by.
         with jax.default_matmul_precision("highest"):
-            a, activation = ascend.read(view.network, recipe, params, window, unit)
+            a, activation = ascend.read(probe.network, recipe, params, window, unit)
         each = ascend.penalties(recipe, window, strength)
         value = strength.activation * a - sum(each.values(), start=jnp.zeros(()))
         return window, Summary(activation, activation, value, each, Clip())
@@ -153,21 +153,21 @@ def measure(
     def here(own: Any, params: Params) -> tuple[Clip, Summary]:
         return jax.vmap(functools.partial(one, params))(*own)
 
-    return sharding.on_each(mesh, here, (units, strengths, clips), params)
+    return sharding.on_each(mesh, here, (units, weights, clips), params)
 
 
-def chunk_of(view: View, recipe: Recipe, params: Params, *, chunk: int | None = None, precision: Any = None) -> int:
+def chunk_of(probe: Probe, recipe: Recipe, params: Params, *, chunk: int | None = None, precision: Any = None) -> int:
     """How many jobs each device steps together. A part of a result's identity, as are the programs that follow from it.
 
     Args:
       chunk: exactly so many; None for the layer's own number on this kind of device.
       precision: as for `visualize_units`.
     """
-    return chunk or plan.chunk(_rounded(view, precision), _aimed(recipe, view), params)
+    return chunk or plan.chunk(_rounded(probe, precision), _aimed(recipe, probe), params)
 
 
 def climb(
-    view: View,
+    probe: Probe,
     recipe: Recipe,
     params: Params,
     key: Array,
@@ -185,12 +185,12 @@ def climb(
 
     Args are those of `visualize_units`.
     """
-    recipe = _aimed(recipe, view)
+    recipe = _aimed(recipe, probe)
     ahat = np.asarray(ahat, np.float32)
-    check(view, params, asked, ahat=ahat, kappa=kappa, chunk=chunk)
-    # The numbers of the summary are those of `view`; only the way up may be rounded.
-    climbing = _rounded(view, precision)
-    slots = chunk_of(view, recipe, params, chunk=chunk, precision=precision)
+    check(probe, params, asked, ahat=ahat, kappa=kappa, chunk=chunk)
+    # The numbers of the summary are those of `probe`; only the way up may be rounded.
+    climbing = _rounded(probe, precision)
+    slots = chunk_of(probe, recipe, params, chunk=chunk, precision=precision)
     line = sharding.unit_mesh(devices, most=-(-len(asked) // slots))
     mesh = line if line.size > 1 else None
     params, key, start = sharding.everywhere(line, (params, key, start or Clip()))
@@ -208,25 +208,27 @@ def climb(
         part = asked[done : done + slots * line.size]
         padded = part + [part[-1]] * (slots * line.size - len(part))
         try:
-            units, starts, strengths = sharding.spread(
+            units, starts, weights = sharding.spread(
                 line,
                 (
                     np.asarray([job.unit for job in padded]),
                     np.asarray([job.start for job in padded]),
-                    weigh(recipe, view.rho, ahat, kappa, padded),
+                    weigh(recipe, probe.rho, ahat, kappa, padded),
                 ),
             )
-            states, keys, slope = begin(view, recipe, params, key, units, strengths, start, starts, mesh)
-            _, first = measure(view, recipe, params, units, strengths, states.clip, mesh)
+            states, keys, gradient_max = begin(probe, recipe, params, key, units, weights, start, starts, mesh)
+            _, first = measure(probe, recipe, params, units, weights, states.clip, mesh)
             for steps in range(0, recipe.steps, call):
                 report(steps, len(part))
                 count = jnp.asarray(min(call, recipe.steps - steps)) if in_loop else None
-                states, slope = advance(climbing, recipe, params, keys, units, strengths, states, slope, count, mesh)
+                states, gradient_max = advance(
+                    climbing, recipe, params, keys, units, weights, states, gradient_max, count, mesh
+                )
                 while finished:
                     yield _fetch(*finished.pop())
-                jax.block_until_ready(slope)
-            clips, last = measure(view, recipe, params, units, strengths, states.clip, mesh)
-            last = last._replace(activation_start=first.activation, slope=slope)
+                jax.block_until_ready(gradient_max)
+            clips, last = measure(probe, recipe, params, units, weights, states.clip, mesh)
+            last = last._replace(activation_start=first.activation, gradient_max=gradient_max)
             for array in jax.tree.leaves((clips, last)):
                 array.copy_to_host_async()
         except jax.errors.JaxRuntimeError as error:
@@ -235,10 +237,10 @@ def climb(
             while finished:
                 yield _fetch(*finished.pop())
             if slots == 1:
-                raise UsageError(f"one unit of {view.layer} must fit the device's memory: it does not") from None
+                raise UsageError(f"one unit of {probe.layer} must fit the device's memory: it does not") from None
             # Not tried again by itself: in smaller chunks the same units come out otherwise.
             raise UsageError(
-                f"a chunk must fit the device's memory: {slots} units of {view.layer} do not; nearest: a chunk of "
+                f"a chunk must fit the device's memory: {slots} units of {probe.layer} do not; nearest: a chunk of "
                 f"{slots // 2}, whose results are told apart from these"
             ) from None
         finished.append((part, clips, last))
@@ -254,7 +256,7 @@ def _fetch(part: list[Job], clips: Clip, summary: Summary) -> list[Found]:
 
 
 def visualize_units(
-    view: View,
+    probe: Probe,
     recipe: Recipe,
     params: Params,
     key: Array,
@@ -276,7 +278,7 @@ def visualize_units(
     precision alone. Its own loop compiles and runs it: call it outside jit, vmap and grad.
 
     Args:
-      view: of the layer, from `stjax.view(module, layer)`, or your own for another module.
+      probe: of the layer, from `stjax.probe(module, layer)`, or your own for another module.
       recipe: how, e.g. `stjax.FAST`; its objective is the layer's centre unit unless it is already aimed.
       params: of the network.
       key: `jax.random.key(seed)`; a unit's own key follows from it, the layer, the unit and the start.
@@ -303,9 +305,9 @@ def visualize_units(
     """
     _outermost(params, key, ahat, start)
     units, chi = list(units), list(chi)
-    asked = plan.jobs(view, units, chi, 1 if starts is None else starts)
+    asked = plan.jobs(probe, units, chi, 1 if starts is None else starts)
     parts = climb(
-        view,
+        probe,
         recipe,
         params,
         key,
@@ -327,7 +329,7 @@ def visualize_units(
 
 
 def check(
-    view: View, params: Params, asked: list[Job], *, ahat: Any, kappa: float = KAPPA, chunk: int | None = None
+    probe: Probe, params: Params, asked: list[Job], *, ahat: Any, kappa: float = KAPPA, chunk: int | None = None
 ) -> None:
     """Refuses what cannot be run, before anything is compiled.
 
@@ -338,19 +340,19 @@ def check(
         raise UsageError(f"kappa must be >= 0: got {kappa:g}; nearest: 0")
     if chunk is not None and chunk < 1:
         raise UsageError(f"chunk must be at least 1: got {chunk}; nearest: 1")
-    ahat, count = np.asarray(ahat), plan.num_units(view, params)
+    ahat, count = np.asarray(ahat), plan.num_units(probe, params)
     if ahat.shape != (count,):
         given = f"the shape {ahat.shape}" if ahat.ndim else f"the single number {ahat:g}"
         nearest = f"np.full({count}, {ahat:g})" if not ahat.ndim else f"one of shape ({count},)"
         raise UsageError(
-            f"ahat must have one number for each of the {count} units of {view.layer}: got {given}; nearest: {nearest}"
+            f"ahat must have one number for each of the {count} units of {probe.layer}: got {given}; nearest: {nearest}"
         )
     for unit, *_ in asked:
         if not 0 <= unit < count:
             near = min(max(unit, 0), count - 1)
-            raise UsageError(f"a unit of {view.layer} must be in 0..{count - 1}: got {unit}; nearest: {near}")
+            raise UsageError(f"a unit of {probe.layer} must be in 0..{count - 1}: got {unit}; nearest: {near}")
         if not (ahat[unit] > 0 and np.isfinite(ahat[unit])):
-            raise UsageError(f"ahat must be a number > 0: {view.layer} unit {unit} has {ahat[unit]:g}")
+            raise UsageError(f"ahat must be a number > 0: {probe.layer} unit {unit} has {ahat[unit]:g}")
 
 
 def _outermost(params: Any, key: Any, *others: Any) -> None:
@@ -362,20 +364,20 @@ def _outermost(params: Any, key: Any, *others: Any) -> None:
         )
 
 
-def _aimed(recipe: Recipe, view: View) -> Recipe:
-    return recipe.aim(view.layer, view.stride) if recipe.objective is None else recipe
+def _aimed(recipe: Recipe, probe: Probe) -> Recipe:
+    return recipe.bind(probe.layer, probe.stride) if recipe.objective is None else recipe
 
 
-def _rounded(view: View, precision: Any) -> View:
+def _rounded(probe: Probe, precision: Any) -> Probe:
     if precision is None:
-        return view
-    network: Any = view.network
+        return probe
+    network: Any = probe.network
     if not hasattr(network, "dtype"):
         raise UsageError(f"precision needs a module with a dtype: {type(network).__name__} has none; leave it out")
-    return dataclasses.replace(view, network=network.clone(dtype=jnp.dtype(precision)))
+    return dataclasses.replace(probe, network=network.clone(dtype=jnp.dtype(precision)))
 
 
-def weigh(recipe: Recipe, rho: int, ahat: np.ndarray, kappa: float, padded: list[Job]) -> Strengths:
+def weigh(recipe: Recipe, rho: int, ahat: np.ndarray, kappa: float, padded: list[Job]) -> Weights:
     """The weights of equation (1) of each job of a chunk."""
-    each = [recipe.strengths(rho=rho, ahat=float(ahat[job.unit]), kappa=kappa, chi=job.chi or 0.0) for job in padded]
+    each = [recipe.weights(rho=rho, ahat=float(ahat[job.unit]), kappa=kappa, chi=job.chi or 0.0) for job in padded]
     return jax.tree.map(lambda *values: jnp.asarray(values, jnp.float32), *each)

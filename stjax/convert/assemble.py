@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from stjax.convert import doubts, store
+from stjax.convert import plausibility, store
 from stjax.convert.described import LONGEST_NAME
 from stjax.convert.published import Published
 from stjax.convert.store import Model, Part, Statistics
@@ -103,7 +103,9 @@ def assemble(
         sources=tuple(file.source for file in files),
         made=f"{datetime.date.today()}, stjax {importlib.metadata.version('stjax')}",
     )
-    return model, [doubt for tower, file in streams.values() for doubt in doubts.of(tower, file.translation.table)]
+    return model, [
+        doubt for tower, file in streams.values() for doubt in plausibility.of(tower, file.translation.table)
+    ]
 
 
 class _Shape(NamedTuple):

@@ -12,18 +12,18 @@ from typing import Any, NamedTuple
 from numpy.typing import ArrayLike
 
 from stjax.errors import UsageError
-from stjax.figures import animate, color, layout
+from stjax.figures import color, encode, layout
 from stjax.figures.records import (
     CONVENTIONS,
     Look,
     Record,
     bare,
+    chis_of,
     gain,
     identity,
     look,
     picture_paths,
     starts,
-    strengths,
 )
 from stjax.files import claim, discard
 
@@ -68,12 +68,12 @@ def draw_record(directory: str | Path, record: Record, mean: ArrayLike) -> list[
     written = []
     if seen.appearance is not None:
         path = claim(directory, paths["appearance"])
-        written.append(animate.png(path, layout.resize(seen.appearance, side)[0]))
+        written.append(encode.png(path, layout.resize(seen.appearance, side)[0]))
     for convention, frames in seen.motion.items():
         enlarged = layout.resize(frames, side)
         middle = enlarged[(len(enlarged) - 1) // 2]
-        written.append(animate.png(claim(directory, paths[f"{convention} still"]), middle))
-        written.append(animate.gif(claim(directory, paths[convention]), enlarged))
+        written.append(encode.png(claim(directory, paths[f"{convention} still"]), middle))
+        written.append(encode.gif(claim(directory, paths[convention]), enlarged))
     return written
 
 
@@ -125,9 +125,9 @@ def draw_layer(directory: str | Path, records: Sequence[Record], mean: ArrayLike
                 frames = layout.draw(part, rows, -(-len(rows) // down))
                 path = directory / SHEETS / f"{name}-{convention}-{page + 1}.{'png' if still else 'gif'}"
                 claim(directory, path)
-                written.append(animate.png(path, frames[0]) if still else animate.gif(path, frames))
+                written.append(encode.png(path, frames[0]) if still else encode.gif(path, frames))
                 if mp4 and not still:
-                    written.append(animate.mp4(claim(directory, path.with_suffix(".mp4")), frames))
+                    written.append(encode.mp4(claim(directory, path.with_suffix(".mp4")), frames))
     for path in sheet_paths(directory, name):
         if path not in written:
             discard(path)
@@ -170,7 +170,7 @@ class _Plan(NamedTuple):
         for record in records:
             if record["layer"] not in living and not (seen := look(directory, record, mean)).word:
                 living[record["layer"]] = seen
-        chis = strengths(records)
+        chis = chis_of(records)
         streams = {record["layer"].partition("/")[0] for record in records if "/" in record["layer"]}
         count = len({record["unit"] for record in records})
         side = layout.fit(max((seen.side for seen in living.values()), default=layout.SMALLEST), count)

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 Picture = NDArray[np.uint8]
 
-INK, SOFT, FAINT, PAPER = (24, 24, 27), (112, 112, 118), (222, 222, 226), (255, 255, 255)
+INK, SOFT, FAINT, MAHENDRAN = (24, 24, 27), (112, 112, 118), (222, 222, 226), (255, 255, 255)
 SMALLEST, LARGEST, MANY = 90, 168, 100
 """Side of a cell on a sheet, in pixels: smaller canvases are enlarged by a whole number, larger ones reduced.
 Cells of layers with more than MANY units are two thirds of that."""
@@ -192,7 +192,7 @@ def draw(sheet: Sheet, rows: Sequence[Row], across: int) -> Picture:
     width = 2 * MARGIN + max(body, words + key + MARGIN, _width(sheet.provenance, 11))
     top = HEADER + sheet.titles_height
     height = top + down * sheet.row_height + FOOTER
-    page = Image.new("RGB", (width, height), PAPER)
+    page = Image.new("RGB", (width, height), MAHENDRAN)
     pen = ImageDraw.Draw(page)
     _frame_page(sheet, page, pen)
     moving: list[tuple[int, int, Picture]] = []

@@ -21,7 +21,7 @@ from stjax.figures import color, layout
 
 Record = Mapping[str, Any]
 """Keys read here: layer, unit, name, chi, start, kappa, seed, steps, recipe, model, activation_start, activation_end,
-ahat, rough, ending, slope, arrays, sha256. Only layer, unit, chi, ending and arrays must be there."""
+ahat, rough, ending, gradient_max, arrays, sha256. Only layer, unit, chi, ending and arrays must be there."""
 
 CONVENTIONS = ("direction", "components")
 """The two ways to draw motion, by the names of their functions in `color`."""
@@ -36,7 +36,7 @@ def bare(layer: str) -> str:
     return layer.rsplit("/", 1)[-1]
 
 
-def strengths(records: Sequence[Record]) -> list[float]:
+def chis_of(records: Sequence[Record]) -> list[float]:
     """The chi that occur, in the order of the columns: falling, slow motion to the left."""
     return sorted({float(record["chi"]) for record in records if record["chi"] is not None}, reverse=True)
 

@@ -57,7 +57,7 @@ def map_side(network: TwoStream, layer: str) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class View:
+class Probe:
     """What one unit of a layer is shown, and the network set up to evaluate just that.
 
     Args:
@@ -90,7 +90,7 @@ class View:
         )
 
 
-def view(network: Network, layer: str, *, whole: bool = False) -> View:
+def probe(network: Network, layer: str, *, whole: bool = False) -> Probe:
     """The smallest exact view of one unit of a layer: its cone where it has one, else the whole input.
 
     Inside the input some unit's receptive field (rho x rho pixels) meets no border, so VALID convolutions
@@ -105,7 +105,7 @@ def view(network: Network, layer: str, *, whole: bool = False) -> View:
     Raises:
       UsageError: the network has no such layer, or is not a TwoStream.
 
-    >>> v = view(TwoStream(), "appearance/conv4_3")
+    >>> v = probe(TwoStream(), "appearance/conv4_3")
     >>> v.window, v.network.padding, v.streams
     (92, 'VALID', ('appearance',))
     """
@@ -115,7 +115,7 @@ def view(network: Network, layer: str, *, whole: bool = False) -> View:
     middle = first + stride * ((map_side(network, layer) - 1) // 2)
     reach = (rho - 1) / 2
     cone = not whole and middle - reach >= 0 and middle + reach <= network.input_size - 1
-    return View(
+    return Probe(
         network=network.clone(padding="VALID" if cone else "SAME", until=layer, backward="uphill"),
         layer=layer,
         window=rho if cone else network.input_size,
@@ -132,5 +132,5 @@ def _describing(network: Network) -> TwoStream:
         return network
     raise UsageError(
         f"a network must say which windows its layers slide over: stjax.TwoStream does, {type(network).__name__} does "
-        "not; write its view by hand: stjax.View(network=..., layer=..., window=..., rho=..., stride=..., streams=...)"
+        "not; write its view by hand: stjax.Probe(network=..., layer=..., window=..., rho=..., stride=..., streams=...)"
     )

@@ -91,7 +91,7 @@ class TwoStream(nn.Module):
       num_classes: 0 for a network without fully connected layers and classifier.
       input_size: side of the input that fc6 expects, in pixels.
       inputs: the streams there are; a network of one stream is a tower with its own classifier.
-      padding: of every convolution. "VALID" evaluates one unit's cone, see `geometry.view`.
+      padding: of every convolution. "VALID" evaluates one unit's cone, see `geometry.probe`.
       until: the last endpoint to evaluate, None for all. What it does not need is not computed.
       dtype: of the computation. Parameters and inputs stay float32.
       backward: rule of the ReLUs before `until`, before and after the fusion: "gradient", or "uphill" for what is

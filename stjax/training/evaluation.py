@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jax import Array
 
-from stjax.compiled import jit
+from stjax.compilation import jit
 from stjax.errors import UsageError
 from stjax.training.fit import Labelled
 from stjax.types import Clip, Network, Params

@@ -20,10 +20,10 @@ from jax import Array
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from stjax.compiled import jit
+from stjax.compilation import jit
 from stjax.errors import UsageError
 from stjax.training import checkpoint
-from stjax.training.forms import Form
+from stjax.training.normalisation import Form
 from stjax.types import Clip, Params, Scalar
 
 

@@ -16,7 +16,7 @@ from jax import Array
 from jaxtyping import Float, Int
 
 from stjax.preprocess import FLOW_SCALE
-from stjax.training import truth
+from stjax.training import recovery
 from stjax.training.evaluation import predict
 from stjax.training.generated import CLASSES, FIELDS, KINDS, SIDE
 from stjax.training.shapes import smooth, white
@@ -27,7 +27,7 @@ class Record(NamedTuple):
     """What is measured of clips, each at one or more chi.
 
     label: index into CLASSES.
-    correlation, course: of `truth.match`.
+    correlation, course: of `recovery.match`.
     said: the class that each judge names.
     slowness: mean |D_t x|, and mean spatial difference, grey levels.
     """
@@ -50,14 +50,14 @@ def record(clip: Clip, label: Any, judges: Sequence[tuple[Network, Params]]) -> 
     columns = range(clip.motion.shape[1])
     seen = [Clip(*(jnp.asarray(x[:, j]) for x in clip)) for j in columns]
     said = [np.stack([np.asarray(predict(*judge, c)) for c in seen], 1) for judge in judges]
-    found = truth.match(jnp.asarray(clip.motion))
+    found = recovery.match(jnp.asarray(clip.motion))
     shape = (len(judges), *clip.motion.shape[:2])
     return Record(
         np.asarray(label),
         np.asarray(found.correlation),
         np.asarray(found.course),
         np.asarray(said, int).reshape(shape),
-        np.stack(truth.slowness(clip.motion), -1),
+        np.stack(recovery.slowness(clip.motion), -1),
     )
 
 
@@ -84,13 +84,13 @@ RATIO, SPEED = "fast over slow, inside", "speed inside, px"
 def scores(one: Record) -> dict[str, Float[np.ndarray, " chi"]]:
     """Measure -> its value at each chi; shares in 0..1 but for the last two.
 
-    Shares of the clips of steady classes whose motion matches best of all `truth.NAMES`, of shaking classes
+    Shares of the clips of steady classes whose motion matches best of all `recovery.NAMES`, of shaking classes
     likewise, of shaking classes with the right axis and a frequency that shapes shake with, and of steady classes
     that match some steady motion better than shaking. Then speed in the known direction inside the template that
     matches best: of fast over slow classes, and of all steady classes, in pixels per field.
     """
-    got = truth.recover(truth.Match(one.correlation, *[np.zeros(0)] * 2, one.course), _labels(one))  # type: ignore[arg-type]
-    shakes = np.asarray(truth.SHAKING)[one.label]
+    got = recovery.recover(recovery.Match(one.correlation, *[np.zeros(0)] * 2, one.course), _labels(one))  # type: ignore[arg-type]
+    shakes = np.asarray(recovery.SHAKING)[one.label]
     pace = np.asarray(KINDS["speed"])[one.label]
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio = got.speed[pace == "fast"].mean(0) / got.speed[pace == "slow"].mean(0)

@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Float
 
-from stjax.compiled import jit
+from stjax.compilation import jit
 from stjax.errors import UsageError
 from stjax.types import Clip, Network, Params
 

@@ -34,7 +34,7 @@ def clip_of(field: np.ndarray, course: np.ndarray, noise: float = 0.3) -> np.nda
 def match(*clips: np.ndarray) -> truth.Match:
     """Of a few clips, always eight at a time: one compilation serves all tests."""
     eight = np.stack([*clips, *[clips[-1]] * (8 - len(clips))])
-    return jax.tree.map(lambda a: np.asarray(a)[: len(clips)], truth.match(jnp.asarray(eight)))
+    return jax.tree.map(lambda a: np.asarray(a)[: len(clips)], recovery.match(jnp.asarray(eight)))
 
 
 def class_of(name: str) -> int:
@@ -61,7 +61,7 @@ def test_a_drawn_motion_matches_its_own_template_best(drawn):
 
 def test_speed_and_frequency_are_those_drawn(drawn):
     names, found = drawn
-    got = truth.recover(found, [class_of(name) for name in names])
+    got = recovery.recover(found, [class_of(name) for name in names])
     assert got.motion.all()
     assert got.profile.all()
     # Discs of four sizes only, on a grid of two pixels: the best is a little larger or smaller than the one drawn.
@@ -78,7 +78,7 @@ def test_a_template_sits_where_the_motion_is(drawn):
 
 def test_the_filter_names_generated_clips():
     clip, known = generated.examples(jax.random.key(2**31 - 1), 0, 48)
-    got = truth.recover(truth.match(clip.motion), known.label)
+    got = recovery.recover(recovery.match(clip.motion), known.label)
     assert got.motion.mean() >= 0.9
     assert got.profile.mean() >= 0.9
     shakes = np.asarray(known.period) > 0
@@ -113,7 +113,7 @@ def test_every_class_has_a_template():
 
 def test_pairs_differ_in_one_kind_alone():
     for kind, first, second in (("speed", "fast", "slow"), ("direction", "left", "right")):
-        found = truth.pairs(kind, first, second)
+        found = recovery.pairs(kind, first, second)
         assert found
         for a, b in found:
             differing = [k for k, values in generated.KINDS.items() if values[a] != values[b]]
@@ -122,20 +122,20 @@ def test_pairs_differ_in_one_kind_alone():
 
 def test_slowness_of_a_ramp():
     x = np.broadcast_to(3.0 * np.arange(4)[:, None, None, None], (4, 5, 5, 2))[None]
-    temporal, spatial = truth.slowness(x)
+    temporal, spatial = recovery.slowness(x)
     assert (temporal, spatial) == (3.0, 0.0)
 
 
 def test_likeness_ignores_contrast_and_offset():
     rng = np.random.default_rng(0)
     picture = rng.normal(size=(6, 6, 3))
-    assert truth.likeness(picture, 5 * picture + 2) == pytest.approx(1.0)
-    assert truth.likeness(picture, -picture) == pytest.approx(-1.0)
-    assert abs(truth.likeness(picture, rng.normal(size=(6, 6, 3)))) < 0.4
+    assert recovery.likeness(picture, 5 * picture + 2) == pytest.approx(1.0)
+    assert recovery.likeness(picture, -picture) == pytest.approx(-1.0)
+    assert abs(recovery.likeness(picture, rng.normal(size=(6, 6, 3)))) < 0.4
 
 
 def test_what_moves_where_is_compared_whatever_its_direction():
     one = clip_of(SHAPES["left"], np.full(FIELDS, 1.0), noise=0.0)
     other = clip_of(SHAPES["down"], np.full(FIELDS, 3.0), noise=0.0)
-    a, b = (truth.appearance_of(Clip(None, motion)) for motion in (one, other))
-    assert truth.likeness(a, b) == pytest.approx(1.0, abs=1e-4)
+    a, b = (recovery.appearance_of(Clip(None, motion)) for motion in (one, other))
+    assert recovery.likeness(a, b) == pytest.approx(1.0, abs=1e-4)

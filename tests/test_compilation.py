@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import pytest
 
 import stjax
-from stjax import compiled
+from stjax import compilation
 from stjax.networks.convolution import conv3x3
 
 MAPS, KERNEL, BIAS = jnp.ones((2, 20, 20, 32)), jnp.ones((3, 3, 32, 32)), jnp.zeros(32)
@@ -27,9 +27,9 @@ def program(jitted):
 
 @pytest.fixture
 def afresh():
-    compiled._options.cache_clear()
+    compilation._options.cache_clear()
     yield
-    compiled._options.cache_clear()
+    compilation._options.cache_clear()
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="only CPU has options")
@@ -41,7 +41,7 @@ def test_our_programs_take_the_faster_convolutions():
 
 def test_an_option_that_xla_does_not_know_is_left_out(monkeypatch, afresh):
     monkeypatch.setattr(compiled, "FAST_ON_CPU", {"xla_cpu_of_another_version": ""})
-    assert compiled._options() == {}
+    assert compilation._options() == {}
     assert (stjax.jit(convolve)(MAPS) == 9 * 32).all()
 
 
@@ -57,14 +57,13 @@ def test_arguments_of_jax_jit_are_passed_on():
 
 
 def test_compiled_programs_are_kept_in_the_user_s_cache_unless_told_otherwise(tmp_path):
-    code = (
-        "import jax; from stjax import compiled; print(compiled.keep(), jax.config.values['jax_compilation_cache_dir'])"
-    )
+    kept = "compilation.cache_programs(), jax.config.values['jax_compilation_cache_dir']"
+    code = f"import jax; from stjax import compilation; print({kept})"
     ask = lambda **variables: subprocess.run(  # noqa: E731
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300,
         env={**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "true", "XDG_CACHE_HOME": str(tmp_path)} | variables,
     ).stdout.split()  # fmt: skip
-    folder = str(tmp_path / "stjax" / f"compiled-{compiled.jax.__version__}-{compiled._processor()}")
+    folder = str(tmp_path / "stjax" / f"compiled-{compiled.jax.__version__}-{compilation._processor()}")
     assert ask() == [folder, folder]
     assert ask(JAX_COMPILATION_CACHE_DIR="/elsewhere") == ["None", "/elsewhere"]
     assert ask(JAX_ENABLE_COMPILATION_CACHE="false") == ["None", "None"]

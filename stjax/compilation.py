@@ -63,7 +63,7 @@ def _options() -> dict[str, str]:
     return FAST_ON_CPU
 
 
-def keep() -> Path | None:
+def cache_programs() -> Path | None:
     """Tells JAX to keep what takes longer than a second to compile, in a folder of the user's cache.
 
     `~/.cache/stjax`, or below XDG_CACHE_HOME; it may be deleted at any time. JAX's own settings go first:

@@ -11,18 +11,18 @@ from typing import Any
 from urllib.parse import quote
 
 from stjax.endings import DEAD, LOW, NO_GRADIENT, NOTHING_TO_SEE, OFF
-from stjax.figures import animate, color
+from stjax.figures import color, encode
 from stjax.figures.draw import KEY_WORDS, SHEETS
 from stjax.figures.records import (
     CONVENTIONS,
     Record,
     array_path,
     bare,
+    chis_of,
     gain,
     identity,
     picture_paths,
     starts,
-    strengths,
 )
 from stjax.figures.spread import Spread, spreads, words
 from stjax.files import MARK, claim, replacing
@@ -111,7 +111,7 @@ def write_index(directory: str | Path, records: Sequence[Record]) -> Path:
         layers.setdefault(bare(record["layer"]), []).append(record)
     path, *keys = (claim(directory, path) for path in page_paths(directory))
     for convention, key in zip(CONVENTIONS, keys, strict=True):
-        animate.png(key, color.legend(convention, 132))
+        encode.png(key, color.legend(convention, 132))
     with replacing(path) as temporary:
         temporary.write_text("\n".join(_page(directory, layers)) + "\n", encoding="utf-8")
     return path
@@ -162,7 +162,7 @@ def _section(directory: Path, layer: str, records: list[Record], *, unfolded: bo
     for name, why in {record["layer"]: record["rough"] for record in records if record.get("rough")}.items():
         yield f"<p>≈: &acirc; of {escape(name)} is a rough scale and no more, recorded {escape(why)}.</p>"
     yield from _sheets(directory, layer)
-    chis, counted = strengths(records), starts(records)
+    chis, counted = chis_of(records), starts(records)
     # Below the first start's picture, once for all that stand beside it.
     notes = {(one.layer, one.unit, one.chi, counted[0]): _spread(one) for one in spread}
     yield f"<details{' open' if unfolded else ''}><summary>Units one by one</summary>"
