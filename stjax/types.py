@@ -1,54 +1,224 @@
-"""The types every room shares: what flows through the program, and who may act on it.
+"""The types every room shares: what flows through the program, what describes a network, and who may act on a clip.
 
 Arrays travel in NamedTuples; what shapes a program is a frozen dataclass, compared by value.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
-from jaxtyping import Array, Float
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
+
+from stjax.errors import UsageError, nearest
 
 STREAMS = ("appearance", "motion")
-"""The two inputs of the network. `spatial` and `temporal` are words for axes here."""
+"""The names that inputs may have, in the order of a clip. `spatial` and `temporal` are words for axes here."""
+
+AXES = {"rgb": ("time", "height", "width", "rgb"), "flow": ("time", "fields", "height", "width", "uv")}
+"""The axes of one clip's input, by its kind."""
+CHANNELS = {"rgb": 3, "flow": 2}
 
 Params = Mapping[str, Any]
-"""Nested dict of arrays: `params["motion"]["conv3_2"]["kernel"]`."""
+"""Nested dict of arrays: `params["fc6"]["kernel"]`."""
 
 Activations = dict[str, Array]
-"""Endpoint name -> map (*batch, time, height, width, channels), before the ReLU for convolutions."""
+"""Layer name -> map (*batch, time, height, width, channels), before the ReLU for convolutions."""
 
 Scalar = Float[Array, ""]
 
+Role = Literal["convolution", "dense", "classes"]
+
 
 class Clip(NamedTuple):
-    """The input of a two-stream network, in grey levels. A stream that is absent is None.
+    """What a network is shown, in grey levels. A stream that is absent is None.
 
     appearance  (*batch, time, height, width, rgb=3): RGB minus the mean of the network's preprocessing.
-    motion      (*batch, time, fields, height, width, uv=2): 6.375 grey levels per pixel of displacement,
-                u to the right, v downward.
+    motion      (*batch, time, fields, height, width, uv=2): 6.375 grey levels per pixel of displacement, u to the right,
+                v downward; or RGB like appearance, where the network's second stream sees frames.
 
-    `time` counts temporal samples (1 for visualisation); `fields` the flow fields of one sample (10).
+    `time` counts frames, or temporal samples taken far apart; `fields` the flow fields of one sample. Which of the two
+    a network's inputs have is declared by its `Input`s.
     """
 
     appearance: Any = None
     motion: Any = None
 
 
-@runtime_checkable
-class Network(Protocol):
-    """Anything with `apply({"params": params}, clip) -> (scores, activations)`; a flax module will do.
+@dataclass(frozen=True, kw_only=True)
+class Input:
+    """One stream that a network is shown.
 
-    It is a static argument of compiled functions, so it must be hashable and compare by value.
+    Args:
+      name: "appearance" or "motion", the field of a `Clip`.
+      kind: "rgb" or "flow".
+      shape: of one clip without batch: (time, height, width, 3) of rgb, (time, fields, height, width, 2) of flow.
+      slow: the axis along which chi makes it slow: "time" where frames follow one another, "fields" for the flow fields
+        of one sample, None for a still, or for samples that are taken far apart.
+
+    >>> flow = Input(name="motion", kind="flow", shape=(1, 10, 224, 224, 2), slow="fields")
+    >>> flow.length("fields"), flow.axis("fields"), flow.slow_axis
+    (10, -4, -4)
     """
 
-    def apply(self, variables: Any, clip: Any, /) -> Any: ...
+    name: str
+    kind: Literal["rgb", "flow"]
+    shape: tuple[int, ...]
+    slow: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.name not in STREAMS:
+            raise UsageError(f"an input must be named appearance or motion: got {self.name!r}; "
+                             f"{nearest(str(self.name), STREAMS)}")  # fmt: skip
+        if self.kind not in AXES:
+            raise UsageError(f"an input must be of kind rgb or flow: {self.name} is of {self.kind!r}; nearest: rgb")
+        axes = AXES[self.kind]
+        fits = len(self.shape) == len(axes) and self.shape[-1] == CHANNELS[self.kind]
+        if not (fits and all(isinstance(n, int) and n >= 1 for n in self.shape)):
+            words = ", ".join((*axes[:-1], f"{axes[-1]}={CHANNELS[self.kind]}"))
+            raise UsageError(f"an input of kind {self.kind} must have the axes ({words}): {self.name} has {self.shape}")
+        if self.slow not in (None, *axes[:-3]):
+            raise UsageError(
+                f"chi must slow one of the axes {', '.join(axes[:-3])} of an input of kind {self.kind}, or none: "
+                f"{self.name} declares {self.slow!r}; nearest: {axes[len(axes) - 4]}"
+            )
+
+    def axis(self, name: str) -> int:
+        """The place of an axis, counted from the end, so that it holds for batches as well."""
+        return AXES[self.kind].index(name) - len(AXES[self.kind])
+
+    @property
+    def slow_axis(self) -> int | None:
+        return None if self.slow is None else self.axis(self.slow)
+
+    def length(self, name: str) -> int:
+        return self.shape[self.axis(name)]
+
+
+class Extent(NamedTuple):
+    """What a unit sees along one axis: side (frames or pixels), stride from one unit to the next, and the centre of
+    the first unit, counted from 0, which may lie between two pixels."""
+
+    side: int
+    stride: int
+    centre: float
+
+
+class Field(NamedTuple):
+    """The receptive field of a layer, axis by axis; None where a unit sees all of the input along that axis."""
+
+    t: Extent | None
+    y: Extent | None
+    x: Extent | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """One endpoint of a network.
+
+    Args:
+      name: as the network's activations spell it; a stream before a slash where a network has several towers.
+      units: channels.
+      inputs: names of the inputs that it sees.
+      field: receptive field on t, y and x.
+      grid: positions on t, y and x of its map, for an input of the declared shape.
+      role: "convolution", "dense" for what stands on all of the input, "classes" for the scores of classes.
+    """
+
+    name: str
+    units: int
+    inputs: tuple[str, ...]
+    field: Field
+    grid: tuple[int, int, int]
+    role: Role = "convolution"
+
+
+@runtime_checkable
+class Network(Protocol):
+    """What can be looked into: it says what it is shown and which layers it has, and computes both.
+
+    It is a static argument of compiled functions, so it must be hashable and compare by value. A network that can
+    compute a layer alone, on nothing but what one unit sees, may have a method `for_layer(layer, exact)` besides: see
+    `stjax.networks.geometry.probe`.
+    """
+
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        """What it is shown, in the order of a clip."""
+        ...
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Its endpoints, in forward order."""
+        ...
+
+    def apply(self, variables: Any, clip: Any, /) -> Any:
+        """`apply({"params": params}, clip)` -> (scores or None, activations)."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """What one unit of a layer is shown, and the network set up to evaluate just that: from `stjax.probe`.
+
+    Args:
+      network: evaluates the layer on windows of the inputs' shapes; the unit is at the centre of the map.
+      layer: that is looked into.
+      inputs: those that the layer sees, with the shape of the window.
+      whole: whether the window is the whole input, so that an objective may read more of the map than one unit.
+    """
+
+    network: Network
+    layer: Layer
+    inputs: tuple[Input, ...]
+    whole: bool = False
+
+    @property
+    def rho(self) -> float:
+        """Side of the receptive field in pixels, the geometric mean of y and x; it enters the objective's weight."""
+        first = self.inputs[0]
+        y, x = self.layer.field.y, self.layer.field.x
+        return math.sqrt((y.side if y else first.length("height")) * (x.side if x else first.length("width")))
+
+    @property
+    def stride(self) -> int:
+        """From one unit of the layer to the next, in pixels; a share of it is the default jitter."""
+        return max(extent.stride for extent in (self.layer.field.y, self.layer.field.x) if extent) if (
+            self.layer.field.y or self.layer.field.x
+        ) else 1  # fmt: skip
+
+    @property
+    def slows(self) -> bool:
+        """Whether chi changes anything: whether an input of the layer has an axis along which it can be slow."""
+        return any(each.slow for each in self.inputs)
+
+    def canvas(self, margin: int = 0) -> Clip:
+        """Shapes of a canvas `margin` pixels higher and wider than the window, as a hashable Clip."""
+        return Clip(**{
+            each.name: jax.ShapeDtypeStruct(
+                (*each.shape[:-3], each.shape[-3] + margin, each.shape[-2] + margin, each.shape[-1]), jnp.float32
+            )
+            for each in self.inputs
+        })  # fmt: skip
+
+
+def streams(inputs: tuple[Input, ...], clip: Clip) -> list[tuple[Input, Array]]:
+    """The inputs that a clip has, each with its array."""
+    return [(each, x) for each in inputs if (x := getattr(clip, each.name)) is not None]
 
 
 @runtime_checkable
 class Objective(Protocol):
-    """What is to grow: larger is better. `target` is traced: a unit's index, or a direction."""
+    """What is to grow: larger is better. `target` is traced: a unit's index, or a direction.
+
+    It may have an attribute `layers`, the names of those that it reads, and `whole`, true if it reads more of a map than
+    one position; see `stjax.ascent.objectives`.
+    """
 
     def __call__(self, activations: Activations, target: Any) -> Scalar: ...
 
@@ -60,7 +230,7 @@ class Regularizer(Protocol):
     @property
     def name(self) -> str: ...
 
-    def __call__(self, clip: Clip) -> Scalar: ...
+    def __call__(self, inputs: tuple[Input, ...], clip: Clip) -> Scalar: ...
 
     def weight(self, kappa: Any, chi: Any) -> Any:
         """The traced weight of this penalty for one kappa and one chi (chi in units of kappa)."""
@@ -74,4 +244,4 @@ class Transform(Protocol):
     @property
     def margin(self) -> int: ...
 
-    def __call__(self, key: Array, clip: Clip) -> Clip: ...
+    def __call__(self, inputs: tuple[Input, ...], key: Array, clip: Clip) -> Clip: ...
