@@ -39,8 +39,8 @@ class Clip(NamedTuple):
     """What a network is shown, in grey levels. A stream that is absent is None.
 
     appearance  (*batch, time, height, width, rgb=3): RGB minus the mean of the network's preprocessing.
-    motion      (*batch, time, fields, height, width, uv=2): 6.375 grey levels per pixel of displacement, u to the right,
-                v downward; or RGB like appearance, where the network's second stream sees frames.
+    motion      (*batch, time, fields, height, width, uv=2): 6.375 grey levels per pixel of displacement, u to the
+                right, v downward; or RGB like appearance, where the network's second stream sees frames.
 
     `time` counts frames, or temporal samples taken far apart; `fields` the flow fields of one sample. Which of the two
     a network's inputs have is declared by its `Input`s.
@@ -216,8 +216,8 @@ def streams(inputs: tuple[Input, ...], clip: Clip) -> list[tuple[Input, Array]]:
 class Objective(Protocol):
     """What is to grow: larger is better. `target` is traced: a unit's index, or a direction.
 
-    It may have an attribute `layers`, the names of those that it reads, and `whole`, true if it reads more of a map than
-    one position; see `stjax.ascent.objectives`.
+    It may have an attribute `layers`, the names of those that it reads, and `whole`, true if it reads more of a map
+    than one position; see `stjax.ascent.objectives`.
     """
 
     def __call__(self, activations: Activations, target: Any) -> Scalar: ...

@@ -26,8 +26,13 @@ class _Arithmetic:
 
     @property
     def whole(self) -> bool:
-        """Whether it reads more of a map than one position, so that a unit's cone is not enough."""
+        """Whether it reads more of a map than one position, so that a window of what one unit sees is not enough."""
         return False
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers that it reads."""
+        return (self.layer,)  # type: ignore[attr-defined]
 
     def __add__(self, other: Objective) -> Sum:
         return Sum(terms=(*_terms(self), *_terms(other)))
@@ -78,7 +83,7 @@ class Neuron(_Arithmetic):
 
 @dataclass(frozen=True)
 class ChannelMean(_Arithmetic):
-    """One unit everywhere: the mean of a_l(x)[..., c] over its map. Needs `stjax.probe(module, layer, whole=True)`.
+    """One unit everywhere: the mean of a_l(x)[..., c] over its map, so it needs the whole input.
 
     >>> float(ChannelMean("fc6")({"fc6": jnp.arange(4.0).reshape(1, 1, 2, 2)}, 1))
     2.0
@@ -177,6 +182,10 @@ class Sum(_Arithmetic):
     @property
     def whole(self) -> bool:
         return any(getattr(term, "whole", False) for _, term in self.terms)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(layer for _, term in self.terms for layer in getattr(term, "layers", ())))
 
     def __call__(self, activations: Activations, target: Any) -> Scalar:
         targets = target if isinstance(target, tuple) else (target,) * len(self.terms)

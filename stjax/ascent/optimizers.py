@@ -15,8 +15,10 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from stjax.ascent.spectrum import smooth
-from stjax.types import Clip, Scalar
+from stjax.ascent.spectrum import smooth_gradient
+from stjax.types import Clip, Input, Scalar, streams
+
+Inputs = tuple[Input, ...]
 
 
 class Weights(NamedTuple):
@@ -36,7 +38,9 @@ class Optimizer(Protocol):
 
     def init(self, clip: Clip) -> Any: ...
 
-    def update(self, gradient: Clip, state: Any, progress: Scalar, weights: Weights) -> tuple[Clip, Any]: ...
+    def update(
+        self, inputs: Inputs, gradient: Clip, state: Any, progress: Scalar, weights: Weights
+    ) -> tuple[Clip, Any]: ...
 
 
 class Memory(NamedTuple):
@@ -65,8 +69,10 @@ class Momentum:
     def init(self, clip: Clip) -> Memory:
         return Memory(*(jax.tree.map(jnp.zeros_like, clip) for _ in Memory._fields))
 
-    def update(self, gradient: Clip, state: Memory, progress: Scalar, weights: Weights) -> tuple[Clip, Memory]:
-        del progress, weights
+    def update(
+        self, inputs: Inputs, gradient: Clip, state: Memory, progress: Scalar, weights: Weights
+    ) -> tuple[Clip, Memory]:
+        del inputs, progress, weights
 
         def step(g: Array, squares: Array, m: Array) -> Array:
             area = g.shape[-3] * g.shape[-2]
@@ -95,8 +101,10 @@ class Adam:
     def init(self, clip: Clip) -> Any:
         return optax.scale_by_adam(self.b1, self.b2).init(clip)
 
-    def update(self, gradient: Clip, state: Any, progress: Scalar, weights: Weights) -> tuple[Clip, Any]:
-        del weights
+    def update(
+        self, inputs: Inputs, gradient: Clip, state: Any, progress: Scalar, weights: Weights
+    ) -> tuple[Clip, Any]:
+        del inputs, weights
         moved, state = optax.scale_by_adam(self.b1, self.b2).update(gradient, state)
         rate = self.rate * fading(progress, self.final)
         return jax.tree.map(lambda x: rate * x, moved), state
@@ -113,8 +121,8 @@ class Trail(NamedTuple):
 class Sobolev:
     """Momentum on the Sobolev gradient, every step of one length (Neuberger, 1985; Renka, 2009).
 
-        d = (1 + c (L_y + L_x + max(chi, chi_0) L_t))^-1 g
-        m <- b m + (1 - b) d / rms(d);   x <- x + rate m / (1 - b^t)
+        d = (1 + smoothing (L_y + L_x + chi L_t))^-1 g
+        m <- momentum m + (1 - momentum) d / rms(d);   x <- x + rate m / (1 - momentum^t)
 
     The penalty of equation (3) makes (1) stiff: fine structure feels it thousands of times more than coarse
     structure. Dividing by its own operator gives all scales one pace. And unlike Adam's, the length of a step
@@ -124,34 +132,32 @@ class Sobolev:
     Args:
       rate: rms length of a step in grey levels, at the start.
       final: the rate's last value, as a share of the first; a cosine leads there.
-      momentum: b, 0..1.
-      smoothing: c >= 0; 0 for plain normalised momentum.
-      calm: chi_0 >= 0. Where chi is smaller, what lasts is still found before what flickers; the optimum that is
-        sought stays that of chi.
+      momentum: 0..1.
+      smoothing: >= 0; structure finer than about its root in pixels is damped; 0 for plain normalised momentum.
     """
 
     rate: float = 20.0
     final: float = 0.05
     momentum: float = 0.8
     smoothing: float = 3.0
-    calm: float = 0.0
 
     def init(self, clip: Clip) -> Trail:
         return Trail(jax.tree.map(jnp.zeros_like, clip), jnp.zeros((), jnp.int32))
 
-    def update(self, gradient: Clip, state: Trail, progress: Scalar, weights: Weights) -> tuple[Clip, Trail]:
+    def update(
+        self, inputs: Inputs, gradient: Clip, state: Trail, progress: Scalar, weights: Weights
+    ) -> tuple[Clip, Trail]:
         spatial, temporal = (weights.penalties.get(name, 0.0) for name in ("spatial", "temporal"))
         # Where nothing is smoothed in space, kappa = 0, nothing is in time either.
         chi = jnp.where(spatial > 0, temporal / jnp.where(spatial > 0, spatial, 1.0), 0.0)
 
-        def direction(g: Array) -> Array:
-            d = smooth(g, self.smoothing, jnp.maximum(chi, self.calm))
+        def direction(given: Input, g: Array) -> Array:
+            d = smooth_gradient(g, self.smoothing, given.slow_axis, chi)
             return d / jnp.sqrt(jnp.mean(d * d) + jnp.finfo(d.dtype).tiny)
 
+        directions = gradient._replace(**{each.name: direction(each, g) for each, g in streams(inputs, gradient)})
         count = state.count + 1
-        mean = jax.tree.map(
-            lambda m, g: self.momentum * m + (1.0 - self.momentum) * direction(g), state.momentum, gradient
-        )
+        mean = jax.tree.map(lambda m, d: self.momentum * m + (1.0 - self.momentum) * d, state.momentum, directions)
         rate = self.rate * fading(progress, self.final) / (1.0 - self.momentum**count)
         return jax.tree.map(lambda m: rate * m, mean), Trail(mean, count)
 

@@ -1,6 +1,6 @@
 """Frozen descriptions of a run, and the named ones.
 
-A recipe says how one input is found; `bind` adds what is to grow. Units, kappa, chi and ahat are traced and
+A recipe says how one input is found; `bind` fits it to a layer. Units, kappa, chi and ahat are traced and
 belong to no recipe.
 """
 
@@ -12,10 +12,10 @@ from typing import Any
 
 from stjax.ascent.objectives import LogOdds, Neuron
 from stjax.ascent.optimizers import Momentum, Optimizer, Sobolev, Weights
-from stjax.ascent.regularizers import KAPPA, LocalEnergy, SpatialVariation, TemporalVariation
+from stjax.ascent.regularizers import KAPPA, Bound, LocalEnergy, SpatialVariation, TemporalVariation
 from stjax.ascent.transforms import FieldDropout, JitterRule, OnePixel, QuarterStride
 from stjax.errors import UsageError, nearest
-from stjax.types import Clip, Objective, Regularizer, Transform
+from stjax.types import STREAMS, Input, Layer, Objective, Probe, Regularizer, Transform
 
 PARENT_JITTER = QuarterStride()
 
@@ -28,16 +28,18 @@ class Recipe:
       name: of a named recipe, written into results.
       steps: >= 1.
       optimizer: the rule for steps uphill.
-      regularizers: penalties; their names key the weights.
+      regularizers: penalties; each has a name of its own, which keys its weight.
       objective_weight: of the objective against the lambdas: its weight is objective_weight / (rho^2 ahat).
-      bound: B, the longest a pixel's vector may be, in grey levels; a Clip of two numbers bounds each stream apart.
-      start: 95 % quantile of the uniform noise that a run starts from, signed, in grey levels: 80/sqrt(3) in the
+      bound: B, the longest a pixel's vector may be, in grey levels, for all inputs or for each kind of them.
+      noise: 95 % quantile of the uniform noise that a run starts from, signed, in grey levels: 80/sqrt(3) in the
         parent code, so x begins within +-51.3.
       jitter: the rule by which `bind` adds the jitter that suits a layer's stride; None for none.
       transforms: random views, applied in order at each step.
-      objective: what is to grow; None until aimed.
+      objective: what is to grow; None for the centre unit of the layer that the recipe is bound to.
       odds: whether `bind` takes a class's log-odds rather than its score.
-      hold: a stream that keeps its start ("appearance" or "motion"), None to move both.
+      fixed: an input that keeps its start ("appearance" or "motion"), None to move all.
+      layer: that the recipe is bound to, "" before; set by `bind`.
+      inputs: what that layer is shown; set by `bind`.
     """
 
     name: str = "custom"
@@ -45,33 +47,64 @@ class Recipe:
     optimizer: Optimizer
     regularizers: tuple[Regularizer, ...] = (LocalEnergy(), SpatialVariation(), TemporalVariation())
     objective_weight: float = 1e4
-    bound: float | Clip = 160.0
+    bound: float | Bound = 160.0
     noise: float = 80.0 / 3**0.5
     jitter: JitterRule | None = PARENT_JITTER
     transforms: tuple[Transform, ...] = ()
     objective: Objective | None = None
     odds: bool = False
     fixed: str | None = None
+    layer: str = ""
+    inputs: tuple[Input, ...] = ()
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise UsageError(f"steps must be at least 1: got {self.steps}; nearest: 1")
-        if self.fixed not in (None, "appearance", "motion"):
-            raise UsageError(f"hold must be appearance or motion: got {self.fixed!r}")
+        if self.fixed not in (None, *STREAMS):
+            raise UsageError(
+                f"a fixed input must be appearance or motion: got {self.fixed!r}; {nearest(str(self.fixed), STREAMS)}"
+            )
+        names = [regularizer.name for regularizer in self.regularizers]
+        if doubled := next((name for name in names if names.count(name) > 1), None):
+            raise UsageError(f"each penalty must have a name of its own: two are named {doubled!r}; rename one of them")
 
-    def bind(self, layer: str | Objective, stride: int) -> Recipe:
-        """This recipe with an objective, and with the jitter that suits a layer's stride.
+    def bind(self, probe: Probe) -> Recipe:
+        """This recipe for one layer: with its objective, the jitter that suits its stride, and what its inputs are.
 
-        Args:
-          layer: an endpoint name, for its centre unit, or a class where that is a layer of classes; or any objective.
-          stride: of the layer in pixels.
+        Raises:
+          UsageError: it is bound already, its objective reads another layer or more of the map than the probe has, or
+            the layer does not see the input that is fixed.
         """
-        objective = self._objective(layer) if isinstance(layer, str) else layer
-        transforms = (*self.transforms, *(self.jitter(stride) if self.jitter else ()))
-        return dataclasses.replace(self, objective=objective, transforms=transforms, jitter=None)
+        layer = probe.layer
+        if self.layer:
+            raise UsageError(
+                f"a recipe must be bound once: this one is bound to {self.layer}; bind the one it came from"
+            )
+        objective = self.objective_for(layer)
+        if other := [name for name in getattr(objective, "layers", ()) if name != layer.name]:
+            raise UsageError(f"an objective must read the probe's layer, {layer.name}: this one reads {other[0]}")
+        if getattr(objective, "whole", False) and not probe.whole:
+            raise UsageError(
+                f"{type(objective).__name__} must be given the whole map of {layer.name}: this probe shows what one "
+                f"unit sees; nearest: stjax.probe(network, {layer.name!r}, whole=True)"
+            )
+        if self.fixed and self.fixed not in layer.inputs:
+            raise UsageError(
+                f"a fixed input must be one that the layer sees: {layer.name} sees {' and '.join(layer.inputs)}, not "
+                f"{self.fixed}"
+            )
+        return dataclasses.replace(
+            self,
+            objective=objective,
+            transforms=(*self.transforms, *(self.jitter(probe.stride) if self.jitter else ())),
+            jitter=None,
+            layer=layer.name,
+            inputs=probe.inputs,
+        )
 
-    def _objective(self, layer: str) -> Objective:
-        return LogOdds(layer) if self.odds and layer.rpartition("/")[2] == "classes" else Neuron(layer)
+    def objective_for(self, layer: Layer) -> Objective:
+        """What grows in a layer: the recipe's own objective, else the unit at the centre, or the odds of a class."""
+        return self.objective or (LogOdds if self.odds and layer.role == "classes" else Neuron)(layer.name)
 
     @property
     def margin(self) -> int:
@@ -79,7 +112,7 @@ class Recipe:
         return sum(transform.margin for transform in self.transforms)
 
     def weights(self, *, rho: Any, ahat: Any, chi: Any = 1.0, kappa: Any = KAPPA) -> Weights:
-        """The weights of equation (1): objective_weight/(rho^2 ahat), and each penalty's lambda.
+        """The weights of equation (1): objective_weight / (rho^2 ahat), and each penalty's lambda.
 
         Args:
           rho: side of the receptive field in pixels.
@@ -92,7 +125,7 @@ class Recipe:
 
 
 MAHENDRAN = Recipe(name="mahendran", steps=300, optimizer=Momentum())
-"""The constants and the update of the parent code (Mahendran & Vedaldi, IJCV 2016)."""
+"""The constants and the update of the parent code (Mahendran & Vedaldi, IJCV 2016), which the paper builds on."""
 
 FAST = Recipe(name="fast", steps=60, optimizer=Sobolev(), noise=3.0, jitter=OnePixel())
 """MAHENDRAN's activation, and as much left after a shift, in a fifth of its steps, from a start of almost nothing.
@@ -116,7 +149,7 @@ GLOBAL = dataclasses.replace(
     name="global",
     optimizer=Sobolev(rate=5.0),
     objective_weight=3e5,
-    bound=Clip(160.0, 40.0),
+    bound=Bound(rgb=160.0, flow=40.0),
     jitter=None,
     transforms=(FieldDropout(rate=0.6),),
     odds=True,
@@ -140,7 +173,7 @@ from left to right. Of the 8 classes that shake, at chi = 0, from one start in e
 RECIPES = {recipe.name: recipe for recipe in (MAHENDRAN, FAST, GLOBAL)}
 
 
-def named(name: str) -> Recipe:
+def recipe_named(name: str) -> Recipe:
     """A named recipe.
 
     Raises:
@@ -151,10 +184,6 @@ def named(name: str) -> Recipe:
     return RECIPES[name]
 
 
-def suited(layer: str) -> Recipe:
-    """FAST for convolutions, GLOBAL for what stands on them: fully connected layers and classes.
-
-    >>> suited("motion/conv4_3").name, suited("motion/fc6").name, suited("classes").name
-    ('fast', 'vivid', 'vivid')
-    """
-    return FAST if layer.rpartition("/")[2].startswith("conv") else GLOBAL
+def suited(layer: Layer) -> Recipe:
+    """FAST for convolutions, GLOBAL for what stands on all of the input: fully connected layers and classes."""
+    return FAST if layer.role == "convolution" else GLOBAL

@@ -12,12 +12,12 @@ row and column are trimmed from both differences, 20 where borders wrap, 10 in L
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
 
-from stjax.types import Clip, Scalar
+from stjax.types import Clip, Input, Scalar, streams
 
 ALPHA = 6
 """Exponent of the local energy, and 80 grey levels its scale: Mahendran & Vedaldi, IJCV 2016."""
@@ -26,8 +26,11 @@ KAPPA = 6.5**2 / SCALE**2
 """Weight of the spatial variation, same source: 6.602e-3."""
 
 
-def _streams(clip: Clip) -> list[Array]:
-    return [x for x in clip if x is not None]
+class Bound(NamedTuple):
+    """B of each kind of input, in grey levels: how long a pixel's vector may be."""
+
+    rgb: float
+    flow: float
 
 
 def _area(x: Array) -> int:
@@ -43,17 +46,20 @@ class LocalEnergy:
     Args:
       alpha: exponent, >= 2.
 
-    >>> round(float(LocalEnergy()(Clip(appearance=jnp.full((1, 2, 2, 3), 80 / 3**0.5)))) / 80**6, 4)
+    >>> still = Input(name="appearance", kind="rgb", shape=(1, 2, 2, 3))
+    >>> round(float(LocalEnergy()((still,), Clip(appearance=jnp.full((1, 2, 2, 3), 80 / 3**0.5)))) / 80**6, 4)
     1.0
     """
 
     alpha: int = ALPHA
     name: str = "norm"
 
-    def __call__(self, clip: Clip) -> Scalar:
+    def __call__(self, inputs: tuple[Input, ...], clip: Clip) -> Scalar:
         # (s + 0)^(alpha/2) through integer powers where possible: the gradient at s = 0 stays finite.
         half = self.alpha // 2 if self.alpha % 2 == 0 else self.alpha / 2
-        return sum((jnp.sum(jnp.sum(x * x, axis=-1) ** half) / _area(x) for x in _streams(clip)), start=jnp.zeros(()))
+        return sum(
+            (jnp.sum(jnp.sum(x * x, axis=-1) ** half) / _area(x) for _, x in streams(inputs, clip)), start=jnp.zeros(())
+        )
 
     def weight(self, kappa: Any, chi: Any) -> Any:
         del kappa, chi
@@ -64,18 +70,19 @@ class LocalEnergy:
 class SpatialVariation:
     """1/(H W) sum_ijkd (D_x x)^2 + (D_y x)^2: the kappa part of R_TV.
 
+    >>> still = Input(name="appearance", kind="rgb", shape=(1, 3, 3, 3))
     >>> x = jnp.asarray([[0.0, 0, 0], [0, 2, 0], [0, 0, 1]]).reshape(1, 3, 3, 1)
-    >>> float(9 * SpatialVariation()(Clip(appearance=x)))
+    >>> float(9 * SpatialVariation()((still,), Clip(appearance=x)))
     18.0
     """
 
     name: str = "spatial"
 
-    def __call__(self, clip: Clip) -> Scalar:
+    def __call__(self, inputs: tuple[Input, ...], clip: Clip) -> Scalar:
         return sum(
             (
                 (jnp.sum(jnp.diff(x, axis=-3) ** 2) + jnp.sum(jnp.diff(x, axis=-2) ** 2)) / _area(x)
-                for x in _streams(clip)
+                for _, x in streams(inputs, clip)
             ),
             start=jnp.zeros(()),
         )
@@ -87,38 +94,44 @@ class SpatialVariation:
 
 @dataclass(frozen=True, kw_only=True)
 class TemporalVariation:
-    """1/(H W) sum_ijkd (D_t x)^2 over the flow fields of each sample: the chi part of R_TV.
+    """1/(H W) sum_ijkd (D_t x)^2 along the axis that each input declares as slow: the chi part of R_TV.
 
-    Appearance is a still and has no part in it. Nor have several temporal samples among themselves (T > 1): they are
-    taken many frames apart, so a difference between them says nothing of the slowness of what happens in between.
+    The flow fields of a sample, or frames that follow one another. A still has no part in it. Nor have several temporal
+    samples among themselves: they are taken many frames apart, so a difference between them says nothing of the
+    slowness of what happens in between.
 
-    >>> x = jnp.asarray([0.0, 2.0, 3.0]).reshape(1, 3, 1, 1, 1)
-    >>> float(TemporalVariation()(Clip(motion=x)))
+    >>> flow = Input(name="motion", kind="flow", shape=(1, 3, 1, 1, 2), slow="fields")
+    >>> x = jnp.asarray([[0.0, 0.0], [2.0, 0.0], [3.0, 0.0]]).reshape(1, 3, 1, 1, 2)
+    >>> float(TemporalVariation()((flow,), Clip(motion=x)))
     5.0
     """
 
     name: str = "temporal"
 
-    def __call__(self, clip: Clip) -> Scalar:
-        if clip.motion is None:
-            return jnp.zeros(())
-        return jnp.sum(jnp.diff(clip.motion, axis=-4) ** 2) / _area(clip.motion)
+    def __call__(self, inputs: tuple[Input, ...], clip: Clip) -> Scalar:
+        each = [
+            jnp.sum(jnp.diff(x, axis=given.slow_axis) ** 2) / _area(x)
+            for given, x in streams(inputs, clip)
+            if given.slow_axis is not None
+        ]
+        return sum(each, start=jnp.zeros(()))
 
     def weight(self, kappa: Any, chi: Any) -> Any:
         return kappa * chi
 
 
-def project(clip: Clip, bound: float | Clip) -> Clip:
+def project(inputs: tuple[Input, ...], clip: Clip, bound: float | Bound) -> Clip:
     """The nearest clip with sqrt(sum_d x(i,j,k,d)^2) <= B everywhere: the infinite branch of equation (2).
 
     Args:
+      inputs: what the clip's streams are.
       clip: grey levels.
-      bound: B > 0, for both streams or, as a Clip of two numbers, for each.
+      bound: B > 0, for all inputs or for each kind of them.
 
-    >>> project(Clip(motion=jnp.asarray([[[[[[3.0, 4.0]]]]]])), 2.5).motion.round(4).ravel().tolist()
+    >>> flow = Input(name="motion", kind="flow", shape=(1, 1, 1, 1, 2))
+    >>> project((flow,), Clip(motion=jnp.asarray([[[[[3.0, 4.0]]]]])), 2.5).motion.round(4).ravel().tolist()
     [1.5, 2.0]
     """
-    bounds = bound if isinstance(bound, Clip) else Clip(bound, bound)
 
     def shorten(x: Array, limit: float) -> Array:
         # A millionth inside the ball: rounding must not carry a pixel out of it again.
@@ -126,4 +139,7 @@ def project(clip: Clip, bound: float | Clip) -> Clip:
         squared = jnp.sum(x * x, axis=-1, keepdims=True)
         return x * jnp.where(squared > inside**2, inside / jnp.sqrt(jnp.maximum(squared, inside**2)), 1.0)
 
-    return Clip(*(None if x is None else shorten(x, limit) for x, limit in zip(clip, bounds, strict=True)))
+    def limit(given: Input) -> float:
+        return getattr(bound, given.kind) if isinstance(bound, Bound) else bound
+
+    return clip._replace(**{given.name: shorten(x, limit(given)) for given, x in streams(inputs, clip)})

@@ -41,20 +41,21 @@ def cosine(x: Array, axes: tuple[int, ...], inverse: bool = False) -> Array:
     return x
 
 
-def smooth(x: Array, smoothing: float, chi: Any = 0.0) -> Array:
-    """(1 + c (L_y + L_x + chi L_t))^-1 x: the Sobolev smoothing of one stream.
+def smooth_gradient(x: Array, smoothing: float, slow: int | None = None, chi: Any = 0.0) -> Array:
+    """(1 + smoothing (L_y + L_x + chi L_t))^-1 x: the Sobolev smoothing of one stream.
 
     Args:
       x: a stream of a clip, (..., [fields,] height, width, rgb or uv).
-      smoothing: c >= 0; structure finer than about sqrt(c) pixels is damped. 0 leaves x as it is.
-      chi: of the fields; 0 leaves them apart. Without part in appearance, which has none.
+      smoothing: >= 0; structure finer than about its root in pixels is damped. 0 leaves x as it is.
+      slow: the axis of L_t, counted from the end; None for a still, in which chi has no part.
+      chi: >= 0; 0 leaves frames or fields apart.
 
     >>> x = jnp.zeros((1, 1, 2, 1)).at[0, 0, 0, 0].set(1.0)
-    >>> [round(float(v), 4) for v in smooth(x, 1.0).ravel()]
+    >>> [round(float(v), 4) for v in smooth_gradient(x, 1.0).ravel()]
     [0.6667, 0.3333]
     """
     y = x.ndim - 3
-    weights = {y: 1.0, y + 1: 1.0} | ({y - 1: chi} if x.shape[-1] == 2 else {})
+    weights = {y: 1.0, y + 1: 1.0} | ({} if slow is None else {x.ndim + slow: chi})
     total = jnp.ones((1,) * x.ndim, x.dtype)
     for axis, weight in weights.items():
         shape = [-1 if a == axis else 1 for a in range(x.ndim)]

@@ -9,32 +9,31 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from stjax.types import Clip
+from stjax.types import Clip, Input, streams
 
 
-def crop(clip: Clip, top: Array | int, left: Array | int, side: int) -> Clip:
-    """The window of `side` pixels whose first row and column are `top` and `left`, of both streams alike.
+def window_at(clip: Clip, top: Array | int, left: Array | int, margin: int) -> Clip:
+    """The window that is `margin` pixels smaller and begins at row `top` and column `left`, of all streams alike.
 
-    >>> crop(Clip(appearance=jnp.arange(9.0).reshape(1, 3, 3, 1)), 1, 0, 2).appearance.ravel().tolist()
+    >>> window_at(Clip(appearance=jnp.arange(9.0).reshape(1, 3, 3, 1)), 1, 0, 1).appearance.ravel().tolist()
     [3.0, 4.0, 6.0, 7.0]
     """
 
     def window(x: Array) -> Array:
-        rows = jax.lax.dynamic_slice_in_dim(x, top, side, axis=x.ndim - 3)
-        return jax.lax.dynamic_slice_in_dim(rows, left, side, axis=x.ndim - 2)
+        rows = jax.lax.dynamic_slice_in_dim(x, top, x.shape[-3] - margin, axis=x.ndim - 3)
+        return jax.lax.dynamic_slice_in_dim(rows, left, x.shape[-2] - margin, axis=x.ndim - 2)
 
     return Clip(*(None if x is None else window(x) for x in clip))
 
 
 def centre(clip: Clip, margin: int) -> Clip:
     """The middle window of a canvas that is `margin` pixels larger; an odd pixel is left at the end."""
-    side = next(x.shape[-3] for x in clip if x is not None) - margin
-    return crop(clip, margin // 2, margin // 2, side)
+    return window_at(clip, margin // 2, margin // 2, margin)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Jitter:
-    """Shifts by 0..size-1 pixels in y and x, uniformly, the same for both streams and all frames.
+    """Shifts by 0..size-1 pixels in y and x, uniformly, the same for all streams and frames.
 
     The canvas is size - 1 pixels larger than the window, so nothing wraps round. What is stored is the middle of
     it, `centre`: the mean of all offsets where their number is odd, half a pixel before it where it is even.
@@ -51,19 +50,19 @@ class Jitter:
     def margin(self) -> int:
         return self.size - 1
 
-    def __call__(self, key: Array, clip: Clip) -> Clip:
-        side = next(x.shape[-3] for x in clip if x is not None) - self.margin
+    def __call__(self, inputs: tuple[Input, ...], key: Array, clip: Clip) -> Clip:
+        del inputs
         offset = jax.random.randint(key, (2,), 0, self.size)
         if self.share < 1.0:
             # The key's own draw of offsets stays what it is for every share.
             shifts = jax.random.bernoulli(jax.random.fold_in(key, 1), self.share)
             offset = jnp.where(shifts, offset, self.margin // 2)
-        return crop(clip, offset[0], offset[1], side)
+        return window_at(clip, offset[0], offset[1], self.margin)
 
 
 @dataclass(frozen=True, kw_only=True)
 class FieldDropout:
-    """Drops some flow fields in each step: they show no motion. Appearance stays.
+    """Drops some flow fields in each step: they show no motion. Pictures stay.
 
     What is left must show the motion on its own, so each field has to agree with the others; flicker, that excites
     a unit as one pattern of all fields together, is not found. Dropout of the input (Srivastava et al., JMLR 2014).
@@ -78,11 +77,12 @@ class FieldDropout:
     def margin(self) -> int:
         return 0
 
-    def __call__(self, key: Array, clip: Clip) -> Clip:
-        if clip.motion is None:
-            return clip
-        kept = jax.random.bernoulli(key, 1.0 - self.rate, clip.motion.shape[:2])
-        return clip._replace(motion=jnp.where(kept[..., None, None, None], clip.motion, 0.0))
+    def __call__(self, inputs: tuple[Input, ...], key: Array, clip: Clip) -> Clip:
+        for given, x in streams(inputs, clip):
+            if given.kind == "flow":
+                kept = jax.random.bernoulli(key, 1.0 - self.rate, x.shape[:-3])
+                clip = clip._replace(**{given.name: jnp.where(kept[..., None, None, None], x, 0.0)})
+        return clip
 
 
 @runtime_checkable

@@ -19,8 +19,7 @@ import numpy as np
 
 from stjax.ascent.recipes import Recipe
 from stjax.errors import UsageError
-from stjax.networks.geometry import Probe
-from stjax.types import Params
+from stjax.types import Params, Probe
 
 BUDGET = {"cpu": 640 << 20, "accelerator": 2 << 30}
 """Bytes that a chunk may take, by the estimate of `bytes_per_unit`; fixed, so that two devices of one kind agree. A
@@ -39,7 +38,7 @@ number is so small that nine units at four chi are shared by two of them, or fil
 
 
 class Job(NamedTuple):
-    """One input to find. chi is None for a layer that sees no motion; `start` counts the seeds it is found from."""
+    """One input to find. chi is None where no input of the layer can be slow; `start` counts the seeds it is found from."""
 
     unit: int
     chi: float | None
@@ -49,7 +48,7 @@ class Job(NamedTuple):
 def jobs(probe: Probe, units: Iterable[int], chi: Iterable[float], starts: int = 1) -> list[Job]:
     """Every unit at every chi from every start, each once, the start counting fastest.
 
-    A layer that sees no motion is run without chi.
+    A layer none of whose inputs can be slow is run without chi.
 
     Raises:
       UsageError: a chi is negative or not a number, starts is below 1, or nothing is asked for.
@@ -60,7 +59,7 @@ def jobs(probe: Probe, units: Iterable[int], chi: Iterable[float], starts: int =
     for c in chi:
         if not (c >= 0.0 and math.isfinite(c)):
             raise UsageError(f"chi must be a number >= 0 (large: slow, 0: speed left free): got {c:g}; nearest: 0")
-    if "motion" not in probe.streams:
+    if not probe.slows:
         chi = [None]  # type: ignore[list-item]
     asked = [Job(int(unit), c, start) for unit in dict.fromkeys(units) for c in chi for start in range(starts)]
     if not asked:
@@ -115,11 +114,6 @@ def unit_key(key: jax.Array, layer: str, unit: jax.Array | int, start: jax.Array
     return jax.random.fold_in(jax.random.fold_in(seed, zlib.crc32(layer.encode())), unit)
 
 
-def num_units(probe: Probe, params: Params) -> int:
-    """Channels of the view's layer, without computing it."""
-    return _endpoints(probe, params)[probe.layer].shape[-1]
-
-
 def map_bytes(probe: Probe, params: Params) -> int:
     """Bytes of one unit's endpoints."""
     return sum(math.prod(a.shape) * a.dtype.itemsize for a in _endpoints(probe, params).values())
@@ -132,7 +126,7 @@ def bytes_per_unit(probe: Probe, recipe: Recipe, params: Params) -> int:
     times the endpoints' own bytes by XLA's account on a CPU (2, 20 and 118 MB at conv3_3, conv4_3 and
     conv5_3), so 4. The canvas counts 8 times: itself, gradients, optimiser state, and their copies.
     """
-    canvas = sum(math.prod(x.shape) * 4 for x in probe.clip(recipe.margin) if x is not None)
+    canvas = sum(math.prod(x.shape) * 4 for x in probe.canvas(recipe.margin) if x is not None)
     return 4 * map_bytes(probe, params) + 8 * canvas
 
 
@@ -149,8 +143,7 @@ def chunk(probe: Probe, recipe: Recipe, params: Params) -> int:
 
 
 def _endpoints(probe: Probe, params: Params) -> dict[str, jax.ShapeDtypeStruct]:
-    window = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, jnp.float32), probe.clip())
-    _, activations = jax.eval_shape(lambda p, c: probe.network.apply({"params": p}, c), params, window)
+    _, activations = jax.eval_shape(lambda p, c: probe.network.apply({"params": p}, c), params, probe.canvas())
     return activations
 
 

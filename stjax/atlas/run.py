@@ -12,9 +12,9 @@ conv3_3's units come to stay within 1 % of their last value after 49 to 54, of c
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -24,18 +24,17 @@ from jax import Array
 from jax.core import Tracer
 from jax.sharding import Mesh
 
-from stjax.ascent import ascend
-from stjax.ascent.ascend import State
+from stjax.ascent import step
 from stjax.ascent.optimizers import Weights
 from stjax.ascent.recipes import Recipe
-from stjax.ascent.regularizers import KAPPA
+from stjax.ascent.step import AscentState
 from stjax.ascent.transforms import centre
 from stjax.atlas import plan, sharding
 from stjax.atlas.plan import Job
+from stjax.atlas.request import Request
 from stjax.compilation import jit
 from stjax.errors import UsageError
-from stjax.networks.geometry import Probe
-from stjax.types import Clip, Params
+from stjax.types import Clip, Params, Probe
 
 STEPS_PER_CALL = 25
 """On accelerators: steps between two looks at the progress. On CPU a call is one step, since XLA's
@@ -59,7 +58,7 @@ class Summary(NamedTuple):
     gradient_max: Clip
 
 
-class Progress(NamedTuple):
+class Advance(NamedTuple):
     """How far a run has come, in jobs and in steps of jobs."""
 
     done: int
@@ -68,7 +67,7 @@ class Progress(NamedTuple):
     total_unit_steps: int
 
 
-class Found(NamedTuple):
+class Result(NamedTuple):
     """One finished job, on the host."""
 
     job: Job
@@ -76,159 +75,138 @@ class Found(NamedTuple):
     summary: Summary
 
 
-@functools.partial(jit, static_argnames=("probe", "recipe", "mesh"))
-def begin(
-    probe: Probe,
-    recipe: Recipe,
-    params: Params,
-    key: Array,
-    units: Array,
-    weights: Weights,
-    start: Clip,
-    starts: Array | None = None,
-    mesh: Mesh | None = None,
-) -> tuple[State, Array, Clip]:
-    """States of a chunk before its first step, keys of its units, and their largest gradients_max so far."""
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """What a compiled step of a chunk is made of, besides the shapes of its arguments: static.
 
-    def here(own: Any, whole: Any) -> tuple[State, Array, Clip]:
-        (units, starts), (key, start) = own, whole
-        keys = jax.vmap(lambda unit, number: plan.unit_key(key, probe.layer, unit, number))(units, starts)
-        states = jax.vmap(lambda k: ascend.init(recipe, k, probe.clip(recipe.margin), start))(keys)
-        return states, keys, jax.tree.map(lambda _: jnp.zeros(units.shape), probe.clip())
+    Args:
+      probe: of the layer.
+      recipe: bound to it.
+      mesh: the devices that a chunk is spread over; None for one.
+    """
 
-    starts = jnp.zeros_like(units) if starts is None else starts
-    return sharding.on_each(mesh, here, (units, starts), (key, start))
+    probe: Probe
+    recipe: Recipe
+    mesh: Mesh | None = None
 
 
-@functools.partial(jit, static_argnames=("probe", "recipe", "mesh"), donate_argnames=("states", "gradient_max"))
-def advance(
-    probe: Probe,
-    recipe: Recipe,
-    params: Params,
-    keys: Array,
-    units: Array,
-    weights: Weights,
-    states: State,
-    gradient_max: Clip,
-    count: Array | None,
-    mesh: Mesh | None = None,
-) -> tuple[State, Clip]:
+class Chunk(NamedTuple):
+    """The jobs that are stepped together, as arrays: units, starts, and the weights of equation (1) of each."""
+
+    units: Array
+    starts: Array
+    weights: Weights
+
+
+class Climb(NamedTuple):
+    """A chunk under way: its keys, its states, and the largest gradient of each stream so far."""
+
+    keys: Array
+    states: AscentState
+    gradient_max: Clip
+
+
+@functools.partial(jit, static_argnames=("program",))
+def start_chunk(program: Program, key: Array, chunk: Chunk, initial: Clip) -> Climb:
+    """A chunk before its first step."""
+    probe, recipe = program.probe, program.recipe
+
+    def here(own: Any, whole: Any) -> Climb:
+        (units, starts), (key, initial) = own, whole
+        keys = jax.vmap(lambda unit, start: plan.unit_key(key, probe.layer.name, unit, start))(units, starts)
+        states = jax.vmap(lambda k: step.start_ascent(recipe, k, probe.canvas(recipe.margin), initial))(keys)
+        return Climb(keys, states, jax.tree.map(lambda _: jnp.zeros(units.shape), probe.canvas()))
+
+    return sharding.on_each(program.mesh, here, (chunk.units, chunk.starts), (key, initial))
+
+
+@functools.partial(jit, static_argnames=("program",), donate_argnames=("climb",))
+def step_chunk(program: Program, params: Params, chunk: Chunk, climb: Climb, count: Array | None) -> Climb:
     """`count` steps of a chunk in a compiled loop, or one step where count is None."""
+    probe, recipe = program.probe, program.recipe
 
-    def here(own: Any, whole: Any) -> tuple[State, Clip]:
-        (keys, units, weights, *begun), (params, count) = own, whole
+    def here(own: Any, whole: Any) -> Climb:
+        (units, weights, climb), (params, count) = own, whole
 
-        def once(_: Any, carry: tuple[State, Clip]) -> tuple[State, Clip]:
-            states, gradient_max = carry
-            step = functools.partial(ascend.step, probe.network, recipe, params)
-            states, info = jax.vmap(step)(keys, units, weights, states)
-            return states, jax.tree.map(jnp.maximum, gradient_max, info.gradient_max)
+        def once(_: Any, climb: Climb) -> Climb:
+            keys, states, gradient_max = climb
+            one = functools.partial(step.step_ascent, probe.network, recipe, params)
+            states, info = jax.vmap(one)(keys, units, weights, states)
+            return Climb(keys, states, jax.tree.map(jnp.maximum, gradient_max, info.gradient_max))
 
-        return once(0, tuple(begun)) if count is None else jax.lax.fori_loop(0, count, once, tuple(begun))
+        return once(0, climb) if count is None else jax.lax.fori_loop(0, count, once, climb)
 
-    return sharding.on_each(mesh, here, (keys, units, weights, states, gradient_max), (params, count))
+    return sharding.on_each(program.mesh, here, (chunk.units, chunk.weights, climb), (params, count))
 
 
-@functools.partial(jit, static_argnames=("probe", "recipe", "mesh"))
-def measure(
-    probe: Probe,
-    recipe: Recipe,
-    params: Params,
-    units: Array,
-    weights: Weights,
-    clips: Clip,
-    mesh: Mesh | None = None,
-) -> tuple[Clip, Summary]:
+@functools.partial(jit, static_argnames=("program",))
+def measure_chunk(program: Program, params: Params, chunk: Chunk, clips: Clip) -> tuple[Clip, Summary]:
     """The windows that are stored, and their numbers: at the centre of the canvas, without jitter."""
+    probe, recipe = program.probe, program.recipe
 
-    def one(params: Params, unit: Array, strength: Weights, clip: Clip) -> tuple[Clip, Summary]:
+    def one(params: Params, unit: Array, weights: Weights, clip: Clip) -> tuple[Clip, Summary]:
         window = centre(clip, recipe.margin)
         # Also where products are rounded by default (TPU, tf32): these numbers are what a result is checked by.
         with jax.default_matmul_precision("highest"):
-            a, activation = ascend.read(probe.network, recipe, params, window, unit)
-        each = ascend.penalties(recipe, window, strength)
-        value = strength.activation * a - sum(each.values(), start=jnp.zeros(()))
+            a, activation = step.read(probe.network, recipe, params, window, unit)
+        each = step.penalties(recipe, window, weights)
+        value = weights.activation * a - sum(each.values(), start=jnp.zeros(()))
         return window, Summary(activation, activation, value, each, Clip())
 
     def here(own: Any, params: Params) -> tuple[Clip, Summary]:
         return jax.vmap(functools.partial(one, params))(*own)
 
-    return sharding.on_each(mesh, here, (units, weights, clips), params)
+    return sharding.on_each(program.mesh, here, (chunk.units, chunk.weights, clips), params)
 
 
-def chunk_of(probe: Probe, recipe: Recipe, params: Params, *, chunk: int | None = None, precision: Any = None) -> int:
-    """How many jobs each device steps together. A part of a result's identity, as are the programs that follow from it.
+def run_jobs(
+    request: Request,
+    jobs: Sequence[Job] | None = None,
+    *,
+    devices: Sequence[Any] | None = None,
+    progress: Callable[[Advance], None] | None = None,
+) -> Iterator[list[Result]]:
+    """Finds jobs, and yields them in their order, a chunk of each device once the next are under way.
 
     Args:
-      chunk: exactly so many; None for the layer's own number on this kind of device.
-      precision: as for `visualize_units`.
+      request: what is asked for.
+      jobs: those to find; all of the request if None.
+      devices, progress: as for `visualize_units`.
     """
-    return chunk or plan.chunk(_rounded(probe, precision), _aimed(recipe, probe), params)
-
-
-def climb(
-    probe: Probe,
-    recipe: Recipe,
-    params: Params,
-    key: Array,
-    asked: list[Job],
-    *,
-    ahat: Any,
-    kappa: float = KAPPA,
-    chunk: int | None = None,
-    start: Clip | None = None,
-    precision: Any = None,
-    devices: Sequence[Any] | None = None,
-    progress: Callable[[Progress], None] | None = None,
-) -> Iterator[list[Found]]:
-    """Finds every job, and yields them in the order asked, a chunk of each device once the next are under way.
-
-    Args are those of `visualize_units`.
-    """
-    recipe = _aimed(recipe, probe)
-    ahat = np.asarray(ahat, np.float32)
-    check(probe, params, asked, ahat=ahat, kappa=kappa, chunk=chunk)
-    # The numbers of the summary are those of `probe`; only the way up may be rounded.
-    climbing = _rounded(probe, precision)
-    slots = chunk_of(probe, recipe, params, chunk=chunk, precision=precision)
-    line = sharding.unit_mesh(devices, most=-(-len(asked) // slots))
+    jobs = list(request.jobs if jobs is None else jobs)
+    recipe, slots = request.bound, request.chunk_size
+    line = sharding.unit_mesh(devices, most=-(-len(jobs) // slots))
     mesh = line if line.size > 1 else None
-    params, key, start = sharding.everywhere(line, (params, key, start or Clip()))
+    # The numbers of the summary are those of `probe`; only the way up may be rounded.
+    measuring = Program(probe=request.probe, recipe=recipe, mesh=mesh)
+    climbing = Program(probe=request.climbing, recipe=recipe, mesh=mesh)
+    params, key, initial = sharding.everywhere(line, (request.model.params, request.key, request.initial or Clip()))
     in_loop = jax.default_backend() != "cpu"
     call = min(STEPS_PER_CALL, recipe.steps) if in_loop else 1
     finished: list[tuple[list[Job], Clip, Summary]] = []
     done = 0
 
-    def report(steps: int, jobs: int) -> None:
+    def report(steps: int, under_way: int) -> None:
         if progress:
-            at = Progress(done, len(asked), done * recipe.steps + steps * jobs, len(asked) * recipe.steps)
-            progress(at)
+            at = done * recipe.steps + steps * under_way
+            progress(Advance(done, len(jobs), at, len(jobs) * recipe.steps))
 
-    while done < len(asked):
-        part = asked[done : done + slots * line.size]
+    while done < len(jobs):
+        part = jobs[done : done + slots * line.size]
         padded = part + [part[-1]] * (slots * line.size - len(part))
         try:
-            units, starts, weights = sharding.spread(
-                line,
-                (
-                    np.asarray([job.unit for job in padded]),
-                    np.asarray([job.start for job in padded]),
-                    weigh(recipe, probe.rho, ahat, kappa, padded),
-                ),
-            )
-            states, keys, gradient_max = begin(probe, recipe, params, key, units, weights, start, starts, mesh)
-            _, first = measure(probe, recipe, params, units, weights, states.clip, mesh)
+            chunk = sharding.spread(line, _chunk(request, padded))
+            climb = start_chunk(measuring, key, chunk, initial)
+            _, first = measure_chunk(measuring, params, chunk, climb.states.clip)
             for steps in range(0, recipe.steps, call):
                 report(steps, len(part))
                 count = jnp.asarray(min(call, recipe.steps - steps)) if in_loop else None
-                states, gradient_max = advance(
-                    climbing, recipe, params, keys, units, weights, states, gradient_max, count, mesh
-                )
+                climb = step_chunk(climbing, params, chunk, climb, count)
                 while finished:
                     yield _fetch(*finished.pop())
-                jax.block_until_ready(gradient_max)
-            clips, last = measure(probe, recipe, params, units, weights, states.clip, mesh)
-            last = last._replace(activation_start=first.activation, gradient_max=gradient_max)
+                jax.block_until_ready(climb.gradient_max)
+            clips, last = measure_chunk(measuring, params, chunk, climb.states.clip)
+            last = last._replace(activation_start=first.activation, gradient_max=climb.gradient_max)
             for array in jax.tree.leaves((clips, last)):
                 array.copy_to_host_async()
         except jax.errors.JaxRuntimeError as error:
@@ -236,13 +214,7 @@ def climb(
                 raise
             while finished:
                 yield _fetch(*finished.pop())
-            if slots == 1:
-                raise UsageError(f"one unit of {probe.layer} must fit the device's memory: it does not") from None
-            # Not tried again by itself: in smaller chunks the same units come out otherwise.
-            raise UsageError(
-                f"a chunk must fit the device's memory: {slots} units of {probe.layer} do not; nearest: a chunk of "
-                f"{slots // 2}, whose results are told apart from these"
-            ) from None
+            raise _too_large(request) from None
         finished.append((part, clips, last))
         done += len(part)
         report(0, 0)
@@ -250,134 +222,77 @@ def climb(
         yield _fetch(*finished.pop())
 
 
-def _fetch(part: list[Job], clips: Clip, summary: Summary) -> list[Found]:
-    clips, summary = jax.device_get((clips, summary))
-    return [Found(job, *jax.tree.map(lambda a, i=i: a[i], (clips, summary))) for i, job in enumerate(part)]
-
-
 def visualize_units(
-    probe: Probe,
-    recipe: Recipe,
-    params: Params,
-    key: Array,
+    request: Request,
     *,
-    units: Iterable[int],
-    chi: Iterable[float] = (10.0, 5.0, 1.0, 0.0),
-    starts: int | None = None,
-    ahat: Any,
-    kappa: float = KAPPA,
-    chunk: int | None = None,
-    start: Clip | None = None,
-    precision: Any = None,
     devices: Sequence[Any] | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[Advance], None] | None = None,
 ) -> tuple[Clip, Summary]:
     """For many units at once, the input that excites each most: argmax of equation (1).
 
-    On one kind of device a result's bytes depend on the weights, recipe, layer, unit, chi, start, key, chunk and
+    On one kind of device a result's bytes depend on the weights, recipe, layer, unit, chi, start, seed, chunk and
     precision alone. Its own loop compiles and runs it: call it outside jit, vmap and grad.
 
     Args:
-      probe: of the layer, from `stjax.probe(module, layer)`, or your own for another module.
-      recipe: how, e.g. `stjax.FAST`; its objective is the layer's centre unit unless it is already aimed.
-      params: of the network.
-      key: `jax.random.key(seed)`; a unit's own key follows from it, the layer, the unit and the start.
-      units: channel numbers.
-      chi: slownesses in units of kappa, each >= 0. A layer that sees no motion is run once.
-      starts: so many optima of each unit, from as many seeds; the first is what a run without starts finds.
-      ahat: (channels,), the largest recorded activation of each unit, > 0 for those that are asked for.
-      kappa: weight of the spatial variation, >= 0.
-      chunk: units that each device steps together, exactly; the last chunk is padded. None for the layer's own
-        number, `atlas.run.chunk_of`. Another chunk finds another optimum, as close as another start's.
-      start: streams to begin from instead of noise.
-      precision: of the network's arithmetic while climbing, e.g. jnp.bfloat16, for a module with a `dtype`;
-        canvas, penalties and the numbers of the summary stay float32. None leaves the module as it is.
+      request: of which layer and units, and how.
       devices: of this process, to spread the units over; None for all of them, as far as there is work for them.
       progress: called between steps.
     Returns:
       A Clip with axes (units, chi, ...), and a Summary with axes (units, chi), in the order asked: a unit or chi
-      that is given twice is found once, and stands in both places. The axis of chi has length 1 for a layer
-      that sees no motion. With `starts` a third axis counts them: (units, chi, starts, ...). Arrays are NumPy,
+      that is given twice is found once, and stands in both places. The axis of chi has length 1 for a layer none of
+      whose inputs can be slow. With `starts` a third axis counts them: (units, chi, starts, ...). Arrays are NumPy,
       float32.
     Raises:
-      UsageError: a unit, chi, starts, ahat, kappa or chunk outside its range, a chunk that does not fit the
-        device's memory, or a call from within jit, vmap or grad.
+      UsageError: a chunk that does not fit the device's memory, or a call from within jit, vmap or grad.
     """
-    _outermost(params, key, ahat, start)
-    units, chi = list(units), list(chi)
-    asked = plan.jobs(probe, units, chi, 1 if starts is None else starts)
-    parts = climb(
-        probe,
-        recipe,
-        params,
-        key,
-        asked,
-        ahat=ahat,
-        kappa=kappa,
-        chunk=chunk,
-        start=start,
-        precision=precision,
-        devices=devices,
-        progress=progress,
-    )
-    found = {one.job: (one.clip, one.summary) for part in parts for one in part}
-    columns = [float(c) for c in chi] if asked[0].chi is not None else [None]
-    order = [Job(int(unit), c, number) for unit in units for c in columns for number in range(starts or 1)]
-    axes = (len(units), len(columns), *(() if starts is None else (starts,)))
-    stacked = jax.tree.map(lambda *a: np.stack(a), *(found[job] for job in order))
+    _outermost(request.model.params, request.initial)
+    results = {
+        one.job: (one.clip, one.summary)
+        for part in run_jobs(request, devices=devices, progress=progress)
+        for one in part
+    }
+    columns = [float(c) for c in request.chi] if request.probe.slows else [None]
+    starts = range(request.starts or 1)
+    order = [Job(int(unit), c, number) for unit in request.units for c in columns for number in starts]
+    axes = (len(tuple(request.units)), len(columns), *(() if request.starts is None else (request.starts,)))
+    stacked = jax.tree.map(lambda *a: np.stack(a), *(results[job] for job in order))
     return jax.tree.map(lambda a: a.reshape(*axes, *a.shape[1:]), stacked)
 
 
-def check(
-    probe: Probe, params: Params, asked: list[Job], *, ahat: Any, kappa: float = KAPPA, chunk: int | None = None
-) -> None:
-    """Refuses what cannot be run, before anything is compiled.
-
-    Raises:
-      UsageError: a unit, ahat, kappa or chunk outside its range.
-    """
-    if not kappa >= 0:
-        raise UsageError(f"kappa must be >= 0: got {kappa:g}; nearest: 0")
-    if chunk is not None and chunk < 1:
-        raise UsageError(f"chunk must be at least 1: got {chunk}; nearest: 1")
-    ahat, count = np.asarray(ahat), plan.num_units(probe, params)
-    if ahat.shape != (count,):
-        given = f"the shape {ahat.shape}" if ahat.ndim else f"the single number {ahat:g}"
-        nearest = f"np.full({count}, {ahat:g})" if not ahat.ndim else f"one of shape ({count},)"
-        raise UsageError(
-            f"ahat must have one number for each of the {count} units of {probe.layer}: got {given}; nearest: {nearest}"
-        )
-    for unit, *_ in asked:
-        if not 0 <= unit < count:
-            near = min(max(unit, 0), count - 1)
-            raise UsageError(f"a unit of {probe.layer} must be in 0..{count - 1}: got {unit}; nearest: {near}")
-        if not (ahat[unit] > 0 and np.isfinite(ahat[unit])):
-            raise UsageError(f"ahat must be a number > 0: {probe.layer} unit {unit} has {ahat[unit]:g}")
+def _chunk(request: Request, jobs: Sequence[Job]) -> Chunk:
+    """Jobs as arrays, with the weights of equation (1) of each."""
+    recipe, probe = request.bound, request.probe
+    weights = [
+        recipe.weights(rho=probe.rho, ahat=float(request.ahat[job.unit]), kappa=request.kappa, chi=job.chi or 0.0)
+        for job in jobs
+    ]
+    return Chunk(
+        np.asarray([job.unit for job in jobs]),
+        np.asarray([job.start for job in jobs]),
+        jax.tree.map(lambda *values: jnp.asarray(values, jnp.float32), *weights),
+    )
 
 
-def _outermost(params: Any, key: Any, *others: Any) -> None:
+def _fetch(part: list[Job], clips: Clip, summary: Summary) -> list[Result]:
+    clips, summary = jax.device_get((clips, summary))
+    return [Result(job, *jax.tree.map(lambda a, i=i: a[i], (clips, summary))) for i, job in enumerate(part)]
+
+
+def _too_large(request: Request) -> UsageError:
+    slots, layer = request.chunk_size, request.layer
+    if slots == 1:
+        return UsageError(f"one unit of {layer} must fit the device's memory: it does not")
+    # Not tried again by itself: in smaller chunks the same units come out otherwise.
+    return UsageError(
+        f"a chunk must fit the device's memory: {slots} units of {layer} do not; nearest: a chunk of {slots // 2}, "
+        "whose results are told apart from these"
+    )
+
+
+def _outermost(*arrays: Any) -> None:
     # Within a trace even a constant is traced.
-    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((params, key, others, jnp.zeros(())))):
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((arrays, jnp.zeros(())))):
         raise UsageError(
             "visualize_units must be called outside jit, vmap and grad, for it compiles and runs a loop of its own; "
-            "nearest: stjax.step, which may be called anywhere"
+            "nearest: stjax.step_ascent, which may be called anywhere"
         )
-
-
-def _aimed(recipe: Recipe, probe: Probe) -> Recipe:
-    return recipe.bind(probe.layer, probe.stride) if recipe.objective is None else recipe
-
-
-def _rounded(probe: Probe, precision: Any) -> Probe:
-    if precision is None:
-        return probe
-    network: Any = probe.network
-    if not hasattr(network, "dtype"):
-        raise UsageError(f"precision needs a module with a dtype: {type(network).__name__} has none; leave it out")
-    return dataclasses.replace(probe, network=network.clone(dtype=jnp.dtype(precision)))
-
-
-def weigh(recipe: Recipe, rho: int, ahat: np.ndarray, kappa: float, padded: list[Job]) -> Weights:
-    """The weights of equation (1) of each job of a chunk."""
-    each = [recipe.weights(rho=rho, ahat=float(ahat[job.unit]), kappa=kappa, chi=job.chi or 0.0) for job in padded]
-    return jax.tree.map(lambda *values: jnp.asarray(values, jnp.float32), *each)

@@ -1,136 +1,177 @@
-"""Receptive field, stride and centre of each layer, and the view on which one unit is evaluated.
+"""What a unit sees, as arithmetic over what a network declares, and the window on which one unit is evaluated.
 
-All of it follows from the module's sliding windows; nothing is looked up in a table.
+One axis at a time, for sliding windows of side k, stride s and zero padding p, one behind the other:
+
+    rho <- rho + (k - 1) S,    centre <- centre + ((k - 1) / 2 - p) S,    S <- S s
+
+where S is the stride so far. Where branches meet, the largest field wins.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
 
-import jax
-import jax.numpy as jnp
+from stjax.errors import UsageError, nearest
+from stjax.types import Extent, Field, Input, Layer, Network, Probe
 
-from stjax.errors import UsageError
-from stjax.networks.two_stream import TwoStream
-from stjax.types import Clip, Network
-
-
-class Field(NamedTuple):
-    """Receptive field of a layer: side (rho) and stride in pixels, centre of unit 0 in pixels from 0."""
-
-    side: int
-    stride: int
-    centre: float
+PIXEL = Extent(1, 1, 0.0)
+"""What a pixel sees: itself."""
+ALONG = ("time", "height", "width")
+"""The axes of an input that t, y and x of a field run along."""
 
 
-def receptive_field(network: Network, layer: str) -> Field:
-    """The square of pixels that one unit of a layer sees.
-
-    For windows of side k_i and stride s_i: rho = 1 + sum_i (k_i - 1) prod_{j<i} s_j. A pooling drops an
-    odd last row and column (floor), so it never pads and the centre is that of the map it reads.
+def slide(extent: Extent, side: int, stride: int = 1, padding: int = 0) -> Extent:
+    """What a unit sees through one more window.
 
     Args:
-      network: gives the sliding windows between its input and a layer.
-      layer: an endpoint name.
+      extent: of the units that the window reads.
+      side, stride: of the window, in such units.
+      padding: zeros before the first of them. Those behind the last change nothing here.
+
+    >>> slide(slide(PIXEL, 3, padding=1), 2, stride=2)
+    Extent(side=4, stride=2, centre=0.5)
+    """
+    centre = extent.centre + ((side - 1) / 2 - padding) * extent.stride
+    return Extent(extent.side + (side - 1) * extent.stride, extent.stride * stride, centre)
+
+
+def join(extents: Iterable[Extent | None]) -> Extent | None:
+    """What a unit sees that reads the same place of several branches: from the first pixel of any to the last.
+
     Raises:
-      UsageError: the network has no such layer, or is not a TwoStream.
+      ValueError: branches of different stride, whose maps do not fit on one another.
 
-    >>> receptive_field(TwoStream(), "motion/conv3_3")
-    Field(side=40, stride=4, centre=1.5)
+    >>> join([PIXEL, slide(PIXEL, 3, padding=1)])
+    Extent(side=3, stride=1, centre=0.0)
     """
-    network = _describing(network)
-    side, stride, centre = 1, 1, 0.0
-    for kernel, step, padding in network.operations(layer):
-        centre += ((kernel - 1) / 2 - padding) * stride
-        side += (kernel - 1) * stride
-        stride *= step
-    return Field(side, stride, centre)
+    each = list(extents)
+    known = [extent for extent in each if extent is not None]
+    if len(known) < len(each):
+        return None
+    if len({extent.stride for extent in known}) != 1:
+        raise ValueError(f"branches that meet must have one stride: got {', '.join(str(e.stride) for e in known)}")
+    first = min(extent.centre - (extent.side - 1) / 2 for extent in known)
+    last = max(extent.centre + (extent.side - 1) / 2 for extent in known)
+    return Extent(round(last - first) + 1, known[0].stride, (first + last) / 2)
 
 
-def map_side(network: TwoStream, layer: str) -> int:
-    """Side of a layer's map for an input of the network's size, with the network's own zero padding."""
-    side = network.input_size
-    for kernel, step, padding in network.operations(layer):
-        side = (side + 2 * padding - kernel) // step + 1
-    return side
+def seen(extent: Extent, position: int) -> tuple[int, int]:
+    """The first and the last pixel that a unit sees, which may lie beyond the input, where zeros are.
+
+    >>> seen(Extent(side=4, stride=2, centre=0.5), 3)
+    (5, 8)
+    """
+    centre = extent.centre + extent.stride * position
+    return math.floor(centre - (extent.side - 1) / 2), math.ceil(centre + (extent.side - 1) / 2)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Probe:
-    """What one unit of a layer is shown, and the network set up to evaluate just that.
+def layer(network: Network, name: str) -> Layer:
+    """A network's layer.
+
+    Raises:
+      UsageError: it has none of that name.
+    """
+    layers = {each.name: each for each in _declared(network)}
+    if name not in layers:
+        raise UsageError(f"a layer must be one of the network's: {name!r} is not; {nearest(name, layers)}")
+    return layers[name]
+
+
+def receptive_field(network: Network, name: str) -> Field:
+    """What one unit of a layer sees on t, y and x; None where that is all of the input.
+
+    Raises:
+      UsageError: the network has no such layer.
+
+    >>> from stjax.networks.two_stream import TwoStream
+    >>> receptive_field(TwoStream(), "motion/conv3_3").y
+    Extent(side=40, stride=4, centre=1.5)
+    """
+    return layer(network, name).field
+
+
+def probe(network: Network, name: str, *, whole: bool = False) -> Probe:
+    """The smallest window on which one unit of a layer can be evaluated exactly, and the network set up for it.
+
+    The unit is that at the centre of the map, ((T-1)//2, (H-1)//2, (W-1)//2). Axis by axis the window is its receptive
+    field, exactly, where the network can pad nothing; else the input without as many strides at either end as it does
+    not see, so that windows, paddings and the centre fall where they fall in the whole input. Where the field meets a
+    border of the input, the window is the whole of it.
 
     Args:
-      network: evaluates the layer on windows of `window` pixels a side.
-      layer: an endpoint name.
-      window: side of what the network is given at each step, in pixels.
-      rho: side of the receptive field; enters the objective's weight 1/(rho^2 ahat).
-      stride: of the layer, in pixels; a share of it is the default jitter.
-      streams: the inputs the layer sees.
-      samples, fields: lengths of the time and fields axes.
-    """
-
-    network: Network
-    layer: str
-    window: int
-    rho: int
-    stride: int
-    streams: tuple[str, ...] = ("appearance", "motion")
-    samples: int = 1
-    fields: int = 10
-
-    def clip(self, margin: int = 0) -> Clip:
-        """Shapes of a canvas `margin` pixels larger than the window, as a hashable Clip."""
-        side = self.window + margin
-        appearance = jax.ShapeDtypeStruct((self.samples, side, side, 3), jnp.float32)
-        motion = jax.ShapeDtypeStruct((self.samples, self.fields, side, side, 2), jnp.float32)
-        return Clip(
-            appearance if "appearance" in self.streams else None,
-            motion if "motion" in self.streams else None,
-        )
-
-
-def probe(network: Network, layer: str, *, whole: bool = False) -> Probe:
-    """The smallest exact view of one unit of a layer: its cone where it has one, else the whole input.
-
-    Inside the input some unit's receptive field (rho x rho pixels) meets no border, so VALID convolutions
-    over exactly that patch give its value and nothing else: the map of `layer` is 1x1. Where the field is
-    larger than the input (fully connected layers, 3-D fusion), or meets a border even at the centre of
-    the map, the whole input is evaluated with zero padding, as in training.
-
-    Args:
-      network: its `padding`, `until` and `backward` are replaced.
-      layer: an endpoint name.
+      network: says what its layers see. If it has a method `for_layer(name, exact)`, that gives the network that
+        computes this layer alone; with `exact` one that pads nothing on y and x, so that the field makes a map of
+        1 x 1, or None if it has no such form.
+      name: of a layer.
       whole: the whole input in any case, for an objective that reads more of the map than one unit.
     Raises:
-      UsageError: the network has no such layer, or is not a TwoStream.
+      UsageError: the network has no such layer, does not describe itself, or no input reaches the layer.
 
-    >>> v = probe(TwoStream(), "appearance/conv4_3")
-    >>> v.window, v.network.padding, v.streams
-    (92, 'VALID', ('appearance',))
+    >>> from stjax.networks.two_stream import TwoStream
+    >>> p = probe(TwoStream(), "appearance/conv4_3")
+    >>> p.inputs[0].shape, p.rho, p.stride
+    ((1, 92, 92, 3), 92.0, 8)
     """
-    network = _describing(network)
-    streams = network.streams(layer)
-    rho, stride, first = receptive_field(network, layer)
-    middle = first + stride * ((map_side(network, layer) - 1) // 2)
-    reach = (rho - 1) / 2
-    cone = not whole and middle - reach >= 0 and middle + reach <= network.input_size - 1
-    return Probe(
-        network=network.clone(padding="VALID" if cone else "SAME", until=layer, backward="uphill"),
-        layer=layer,
-        window=rho if cone else network.input_size,
-        rho=rho,
-        stride=stride,
-        streams=streams,
-        samples=network.samples,
-        fields=network.fields,
-    )
+    found = layer(network, name)
+    inputs = tuple(each for each in network.inputs if each.name in found.inputs)
+    if not inputs:
+        raise UsageError(f"a layer must see an input of the network: {name} sees none")
+    lengths = [_length(inputs, axis) for axis in ALONG]
+    windows = [
+        length if whole else _window(length, extent, positions)
+        for length, extent, positions in zip(lengths, found.field, found.grid, strict=True)
+    ]
+    fits = [
+        _inside(length, extent, positions)
+        for length, extent, positions in zip(lengths[1:], found.field[1:], found.grid[1:], strict=True)
+    ]
+    for_layer = getattr(network, "for_layer", None)
+    exact = for_layer(name, True) if for_layer and all(fits) and not whole else None
+    if exact is not None:
+        windows[1:] = [extent.side for extent in found.field[1:] if extent]
+    narrowed = exact or (for_layer(name, False) if for_layer else network)
+    cut = tuple(_cut(each, windows) for each in inputs)
+    return Probe(network=narrowed, layer=found, inputs=cut, whole=exact is None and windows == lengths)
 
 
-def _describing(network: Network) -> TwoStream:
-    if isinstance(network, TwoStream):
-        return network
+def _declared(network: Network) -> Sequence[Layer]:
+    layers = getattr(network, "layers", None)
+    if isinstance(layers, tuple) and layers and all(isinstance(each, Layer) for each in layers):
+        return layers
     raise UsageError(
-        f"a network must say which windows its layers slide over: stjax.TwoStream does, {type(network).__name__} does "
-        "not; write its view by hand: stjax.Probe(network=..., layer=..., window=..., rho=..., stride=..., streams=...)"
+        f"a network must describe itself, with `inputs` and `layers`: {type(network).__name__} does not; nearest: "
+        "stjax.describe(network, params, clip), which finds out"
     )
+
+
+def _length(inputs: Sequence[Input], axis: str) -> int | None:
+    """Of an axis that all inputs share; None where they differ, so that none can be cut as the others are."""
+    lengths = {each.length(axis) for each in inputs}
+    return lengths.pop() if len(lengths) == 1 else None
+
+
+def _inside(length: int | None, extent: Extent | None, positions: int) -> bool:
+    """Whether the middle unit sees no border."""
+    if length is None or extent is None:
+        return False
+    first, last = seen(extent, (positions - 1) // 2)
+    return first >= 0 and last < length
+
+
+def _window(length: int | None, extent: Extent | None, positions: int) -> int | None:
+    """The input without whole strides at either end that the middle unit does not see."""
+    if length is None or extent is None or not _inside(length, extent, positions):
+        return length
+    first, last = seen(extent, (positions - 1) // 2)
+    unseen = min(first, length - 1 - last) // extent.stride
+    return length - 2 * extent.stride * min(unseen, (positions - 1) // 2)
+
+
+def _cut(each: Input, windows: Sequence[int | None]) -> Input:
+    shape = list(each.shape)
+    for axis, window in zip(ALONG, windows, strict=True):
+        if window is not None:
+            shape[each.axis(axis)] = window
+    return dataclasses.replace(each, shape=tuple(shape))

@@ -21,9 +21,10 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from stjax.errors import UsageError, nearest
+from stjax.networks.geometry import PIXEL, slide
 from stjax.networks.relu import Backward, relu
 from stjax.networks.vgg import VGG16, Tower, Widths, classify, convolutions
-from stjax.types import STREAMS, Activations, Clip
+from stjax.types import STREAMS, Activations, Clip, Field, Input, Layer
 
 Fusion = Literal["conv2d", "conv3d", "sum", "late"]
 
@@ -85,12 +86,12 @@ class TwoStream(nn.Module):
       fields: optical-flow fields in one sample.
       samples: temporal samples T of a clip; a head pools over all of them.
       fusion: "conv2d" (1x1), "conv3d" (3x3x3), "sum", or "late": in the scores alone, each tower has its classifier.
-      towers: 2 keeps the motion tower's own classifier, whose scores are averaged with the fused tower's;
-        1 cuts the motion tower after its last convolution.
+      motion_head: whether the motion tower keeps its own classifier, whose scores are averaged with the fused tower's;
+        else it is cut after its last convolution.
       dense: sizes of the fully connected layers fc6, fc7, ...
       num_classes: 0 for a network without fully connected layers and classifier.
       input_size: side of the input that fc6 expects, in pixels.
-      inputs: the streams there are; a network of one stream is a tower with its own classifier.
+      streams: the inputs there are; a network of one stream is a tower with its own classifier.
       padding: of every convolution. "VALID" evaluates one unit's cone, see `geometry.probe`.
       until: the last endpoint to evaluate, None for all. What it does not need is not computed.
       dtype: of the computation. Parameters and inputs stay float32.
@@ -102,11 +103,11 @@ class TwoStream(nn.Module):
     fields: int = 10
     samples: int = 1
     fusion: Fusion = "conv2d"
-    towers: Literal[1, 2] = 1
+    motion_head: bool = False
     dense: tuple[int, ...] = (4096, 4096)
     num_classes: int = 0
     input_size: int = 224
-    inputs: tuple[str, ...] = STREAMS
+    streams: tuple[str, ...] = STREAMS
     padding: str = "SAME"
     until: str | None = None
     dtype: Any = jnp.float32
@@ -119,13 +120,13 @@ class TwoStream(nn.Module):
     @property
     def fused(self) -> bool:
         """Whether there are two towers that meet in a layer."""
-        return self.inputs == STREAMS and self.fusion != "late"
+        return self.streams == STREAMS and self.fusion != "late"
 
     @property
     def classified(self) -> tuple[str, ...]:
         """The streams whose tower keeps a classifier of its own."""
-        own = ("motion",) if self.towers == 2 else ()
-        return own if self.fused else self.inputs
+        own = ("motion",) if self.motion_head else ()
+        return own if self.fused else self.streams
 
     @property
     def head(self) -> tuple[tuple[str, int], ...]:
@@ -137,41 +138,78 @@ class TwoStream(nn.Module):
         return (*names, ("classes", self.num_classes))
 
     @property
-    def layers(self) -> tuple[str, ...]:
+    def inputs(self) -> tuple[Input, ...]:
+        side, slow = self.input_size, "fields" if self.fields > 1 else None
+        frames = Input(name="appearance", kind="rgb", shape=(self.samples, side, side, 3))
+        flow = Input(name="motion", kind="flow", shape=(self.samples, self.fields, side, side, 2), slow=slow)
+        return tuple(each for each in (frames, flow) if each.name in self.streams)
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
         """Every endpoint in forward order (dicts come back from jit sorted by name)."""
         tower = [name for name, _ in convolutions(self.widths)]
         head = [name for name, _ in self.head]
         own = [f"{stream}/{name}" for stream in self.classified for name in head]
-        streams = [f"{stream}/{name}" for stream in self.inputs for name in tower]
+        towers = [f"{stream}/{name}" for stream in self.streams for name in tower]
         fused = (self.fusion_name, *head) if self.fused else ()
-        return (*streams, *fused, *own)
+        return (*towers, *fused, *own)
 
-    def streams(self, layer: str) -> tuple[str, ...]:
-        """The inputs that a layer sees.
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        return tuple(map(self._layer, self.layer_names))
+
+    def sees(self, layer: str) -> tuple[str, ...]:
+        """The inputs that reach a layer.
 
         Raises:
           UsageError: the network has no such layer.
         """
-        if layer not in self.layers:
-            raise UsageError(f"a layer must be one of the network's: {layer!r} is not; {nearest(layer, self.layers)}")
-        return (layer.partition("/")[0],) if "/" in layer else ("appearance", "motion")
+        names = self.layer_names
+        if layer not in names:
+            raise UsageError(f"a layer must be one of the network's: {layer!r} is not; {nearest(layer, names)}")
+        return (layer.partition("/")[0],) if "/" in layer else STREAMS
 
-    def operations(self, layer: str) -> tuple[tuple[int, int, int], ...]:
-        """Side, stride and zero padding of each sliding window between the input and a layer."""
-        self.streams(layer)
+    def for_layer(self, layer: str, exact: bool) -> TwoStream:
+        """The network as far as a layer; with `exact` it pads nothing on y and x. See `geometry.probe`."""
+        return self.clone(padding="VALID" if exact else "SAME", until=layer, backward="uphill")
+
+    def _layer(self, layer: str) -> Layer:
         name = layer.rpartition("/")[2]
-        steps: list[tuple[int, int, int]] = []
+        units = dict(convolutions(self.widths)) | {self.fusion_name: self.widths[-1][-1]} | dict(self.head)
+        head = name in dict(self.head)
+        extent, side = PIXEL, self.input_size
+        for window, stride, padding in self._windows(layer):
+            extent = slide(extent, window, stride, padding)
+            side = (side + 2 * padding - window) // stride + 1
+        # Samples are pooled before the head; a 3-D fusion reads three of them.
+        t = None if head else slide(PIXEL, 3, padding=1) if self._reads_three(layer) else PIXEL
+        return Layer(
+            name=layer,
+            units=units[name],
+            inputs=self.sees(layer),
+            field=Field(t, extent, extent),
+            grid=(1 if head else self.samples, side, side),
+            role="classes" if name == "classes" else "dense" if head else "convolution",
+        )
+
+    def _reads_three(self, layer: str) -> bool:
+        return layer == self.fusion_name and self.fusion == "conv3d"
+
+    def _windows(self, layer: str) -> tuple[tuple[int, int, int], ...]:
+        """Side, stride and zero padding of each window that slides over y and x between the input and a layer."""
+        name = layer.rpartition("/")[2]
+        windows: list[tuple[int, int, int]] = []
         for conv, _ in convolutions(self.widths):
             if conv.endswith("_1") and conv != "conv1_1":
-                steps.append((2, 2, 0))
-            steps.append((3, 1, 1))
+                windows.append((2, 2, 0))
+            windows.append((3, 1, 1))
             if conv == name:
-                return tuple(steps)
+                return tuple(windows)
         if "/" not in layer and self.fusion == "conv3d":
-            steps.append((3, 1, 1))
+            windows.append((3, 1, 1))
         if name == self.fusion_name:
-            return tuple(steps)
-        return (*steps, (2, 2, 0), (self.head_side, 1, 0))
+            return tuple(windows)
+        return (*windows, (2, 2, 0), (self.head_side, 1, 0))
 
     @property
     def head_side(self) -> int:
@@ -185,7 +223,7 @@ class TwoStream(nn.Module):
         A clip that lacks a stream is evaluated as far as the other one goes.
         """
         stream, _, last = (self.until or "").rpartition("/")
-        needed = self.streams(self.until) if self.until else self.inputs
+        needed = self.sees(self.until) if self.until else self.streams
         absent = [s for s in needed if getattr(clip, s) is None]
         if absent and (self.until or len(absent) == len(needed)):
             raise UsageError(f"{self.until or 'a network'} sees {' and '.join(needed)}; this clip has no {absent[0]}")
@@ -204,7 +242,7 @@ class TwoStream(nn.Module):
         if len(tops) == 2 and self.fused:
             activations |= self._fused(tops["appearance"], tops["motion"], last or None)
 
-        ends = [activations[name] for name in self.layers if name.endswith("classes") and name in activations]
+        ends = [activations[name] for name in self.layer_names if name.endswith("classes") and name in activations]
         scores = [jnp.mean(a, axis=(-4, -3, -2)) for a in ends if not self.until]
         return (sum(scores[1:], scores[0]) / len(scores) if scores else None), activations
 
