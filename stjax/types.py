@@ -128,6 +128,7 @@ class Layer:
       field: receptive field on t, y and x.
       grid: positions on t, y and x of its map, for an input of the declared shape.
       role: "convolution", "dense" for what stands on all of the input, "classes" for the scores of classes.
+      cuttable: whether the network computes it on a window of its input as well as on the whole.
     """
 
     name: str
@@ -136,6 +137,7 @@ class Layer:
     field: Field
     grid: tuple[int, int, int]
     role: Role = "convolution"
+    cuttable: bool = True
 
 
 @runtime_checkable

@@ -14,9 +14,10 @@ from stjax.ascent.regularizers import KAPPA
 from stjax.atlas import hosts, results, resume, run
 from stjax.atlas.hosts import ALONE, Place
 from stjax.atlas.plan import Job
-from stjax.atlas.run import Found, Progress
+from stjax.atlas.run import Advance as Progress
+from stjax.atlas.run import Result as Found
 from stjax.atlas.writer import Writer
-from stjax.networks.geometry import Probe
+from stjax.types import Probe
 from stjax.types import Params
 
 WAITING = 64

@@ -22,11 +22,11 @@ import numpy as np
 from stjax import arrays
 from stjax.atlas.hosts import ALONE, Place
 from stjax.atlas.plan import Job
-from stjax.atlas.run import Found
+from stjax.atlas.run import Result as Found
 from stjax.endings import ending
 from stjax.errors import UsageError
 from stjax.files import claim, replacing
-from stjax.networks.geometry import Probe
+from stjax.types import Probe
 
 MANIFEST = "manifest.jsonl"
 NAMES = re.compile(r"manifest(-\d+)?\.jsonl")

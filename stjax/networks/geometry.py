@@ -98,7 +98,7 @@ def probe(network: Network, name: str, *, whole: bool = False) -> Probe:
     The unit is that at the centre of the map, ((T-1)//2, (H-1)//2, (W-1)//2). Axis by axis the window is its receptive
     field, exactly, where the network can pad nothing; else the input without as many strides at either end as it does
     not see, so that windows, paddings and the centre fall where they fall in the whole input. Where the field meets a
-    border of the input, the window is the whole of it.
+    border of the input, or the layer cannot be computed on a part of it, the window is the whole.
 
     Args:
       network: says what its layers see. If it has a method `for_layer(name, exact)`, that gives the network that
@@ -120,8 +120,8 @@ def probe(network: Network, name: str, *, whole: bool = False) -> Probe:
         raise UsageError(f"a layer must see an input of the network: {name} sees none")
     lengths = [_length(inputs, axis) for axis in ALONG]
     windows = [
-        length if whole else _window(length, extent, positions)
-        for length, extent, positions in zip(lengths, found.field, found.grid, strict=True)
+        length if length is None or whole or not found.cuttable else stop - start
+        for length, (start, stop) in zip(lengths, windows_of(network, found), strict=True)
     ]
     fits = [
         _inside(length, extent, positions)
@@ -134,6 +134,17 @@ def probe(network: Network, name: str, *, whole: bool = False) -> Probe:
     narrowed = exact or (for_layer(name, False) if for_layer else network)
     cut = tuple(_cut(each, windows) for each in inputs)
     return Probe(network=narrowed, layer=found, inputs=cut, whole=exact is None and windows == lengths)
+
+
+def windows_of(network: Network, found: Layer) -> tuple[tuple[int, int], ...]:
+    """`window` on t, y and x of the inputs that a layer sees; (0, 0) where their lengths differ."""
+    inputs = [each for each in network.inputs if each.name in found.inputs]
+    return tuple(
+        (0, 0) if length is None else window(length, extent, positions)
+        for length, extent, positions in zip(
+            (_length(inputs, axis) for axis in ALONG), found.field, found.grid, strict=True
+        )
+    )
 
 
 def _declared(network: Network) -> Sequence[Layer]:
@@ -160,13 +171,26 @@ def _inside(length: int | None, extent: Extent | None, positions: int) -> bool:
     return first >= 0 and last < length
 
 
-def _window(length: int | None, extent: Extent | None, positions: int) -> int | None:
-    """The input without whole strides at either end that the middle unit does not see."""
-    if length is None or extent is None or not _inside(length, extent, positions):
-        return length
+def window(length: int, extent: Extent | None, positions: int) -> tuple[int, int]:
+    """The input from `start` to `stop` on one axis, without whole strides at either end that the middle unit does not
+    see: cut so, the unit is at the centre of the map that is left.
+
+    Args:
+      length: of the input.
+      extent: what a unit sees; None for all.
+      positions: of the map.
+
+    >>> window(12, Extent(side=3, stride=1, centre=0.0), 12), window(12, Extent(side=5, stride=2, centre=0.5), 6)
+    ((4, 7), (2, 8))
+    """
+    if extent is None or not _inside(length, extent, positions):
+        return 0, length
     first, last = seen(extent, (positions - 1) // 2)
-    unseen = min(first, length - 1 - last) // extent.stride
-    return length - 2 * extent.stride * min(unseen, (positions - 1) // 2)
+    before, after = first // extent.stride, (length - 1 - last) // extent.stride
+    # The centre of n places is the place (n - 1) // 2, so an even map may lose one more behind it.
+    before = min(before, after)
+    after = min(after, before + 1 - positions % 2)
+    return before * extent.stride, length - after * extent.stride
 
 
 def _cut(each: Input, windows: Sequence[int | None]) -> Input:
