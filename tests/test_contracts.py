@@ -207,10 +207,10 @@ def test_equal_settings_cost_no_second_compilation(row):
 
 @pytest.mark.parametrize("recipe", recipes.RECIPES)
 def test_recipes_are_static_arguments_too(recipe):
-    one, other = (dataclasses.replace(recipes.named(recipe)).bind("fc6", 32) for _ in range(2))
+    one, other = (dataclasses.replace(recipes.recipe_named(recipe)).bind("fc6", 32) for _ in range(2))
     assert one == other
     assert hash(one) == hash(other)
-    assert one.bind("fc6", 32) != recipes.named(recipe)
+    assert one.bind("fc6", 32) != recipes.recipe_named(recipe)
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def test_fields_of_the_towers(stream, layer, expected):
 @pytest.mark.parametrize(("case", "expected"), FUSED.items(), ids=str)
 def test_fields_after_fusion(case, expected):
     fusion, layer = case
-    network = TwoStream(fusion=fusion, towers=2, num_classes=101)
+    network = TwoStream(fusion=fusion, motion_head=True, num_classes=101)
     assert tuple(receptive_field(network, layer)) == expected
 
 
@@ -60,8 +60,8 @@ def test_the_field_is_what_a_gradient_reaches(fusion, stream):
     network = slim(fusion=fusion, samples=3 if fusion == "conv3d" else 1, num_classes=0, input_size=64)
     ones = jax.tree.map(lambda a: jnp.full(a.shape, float(a.ndim > 1)), draw_params(network))
     clip = jax.tree.map(jnp.ones_like, draw_clip(network))
-    for layer in network.layers:
-        if stream not in network.streams(layer):
+    for layer in network.layer_names:
+        if stream not in network.sees(layer):
             continue
         field, middle = receptive_field(network, layer), (map_side(network, layer) - 1) // 2
         until = network.clone(until=layer)
@@ -86,7 +86,7 @@ def test_the_field_is_what_a_gradient_reaches(fusion, stream):
         ({}, "conv5_fusion", 196, "VALID"),
         ({"fusion": "conv3d", "samples": 5}, "conv5_fusion", 224, "SAME"),
         ({"num_classes": 101}, "fc6", 224, "SAME"),
-        ({"num_classes": 101, "towers": 2}, "motion/classes", 224, "SAME"),
+        ({"num_classes": 101, "motion_head": True}, "motion/classes", 224, "SAME"),
         # 196 px hold the field, but not around the centre unit of the 12x12 map: it would begin at -10.
         ({"input_size": 196}, "conv5_fusion", 196, "SAME"),
     ],
@@ -99,10 +99,10 @@ def test_a_view_is_the_cone_or_else_the_whole_input(settings, layer, window, pad
 
 def test_views_say_which_streams_are_shown():
     network = slim(samples=2)
-    assert probe(network, "appearance/conv1_1").clip(2).appearance.shape == (2, 5, 5, 3)
-    assert probe(network, "appearance/conv1_1").clip().motion is None
-    assert probe(network, "motion/conv1_2").clip().motion.shape == (2, 3, 5, 5, 2)
-    assert None not in probe(network, "conv3_fusion").clip()
+    assert probe(network, "appearance/conv1_1").canvas(2).appearance.shape == (2, 5, 5, 3)
+    assert probe(network, "appearance/conv1_1").canvas().motion is None
+    assert probe(network, "motion/conv1_2").canvas().motion.shape == (2, 3, 5, 5, 2)
+    assert None not in probe(network, "conv3_fusion").canvas()
 
 
 def test_equal_views_are_one_static_argument():

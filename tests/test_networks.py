@@ -25,7 +25,7 @@ TOLERANCE = 1e-5
 
 FORMS = {
     f"{fusion}, {towers} towers, T={samples}, {'head' if classes else 'no head'}": {
-        "fusion": fusion, "towers": towers, "samples": samples, "num_classes": classes
+        "fusion": fusion, "motion_head": motion_head, "samples": samples, "num_classes": classes
     }
     for fusion, towers, samples, classes in itertools.product(("conv2d", "conv3d", "sum"), (1, 2), (1, 3), (0, 5))
 }  # fmt: skip
@@ -104,7 +104,7 @@ def numpy_network(network, params, clip):
     if network.num_classes:
         endpoints |= head(np.maximum(fused, 0).max(0, keepdims=True), params)
         scores.append(endpoints["classes"].mean((0, 1, 2)))
-        if network.towers == 2:
+        if network.motion_head:
             endpoints |= head(tops["motion"].max(0, keepdims=True), params["motion"], "motion/")
             scores.append(endpoints["motion/classes"].mean((0, 1, 2)))
     return (sum(scores) / len(scores) if scores else None), endpoints
@@ -128,8 +128,8 @@ def test_every_form_equals_numpy_in_float64(form):
 
 APART = {
     "late": {"fusion": "late"},
-    "appearance": {"inputs": ("appearance",)},
-    "motion": {"inputs": ("motion",), "fusion": "late"},
+    "appearance": {"streams": ("appearance",)},
+    "motion": {"streams": ("motion",), "fusion": "late"},
 }
 
 
@@ -137,13 +137,13 @@ APART = {
 def test_towers_that_do_not_meet_keep_their_classifiers(form):
     """Each equals the tower of a fused network in NumPy; scores are the mean over the classifiers there are."""
     network = slim(**APART[form])
-    clip = Clip(*(x if name in network.inputs else None for name, x in draw_clip(network)._asdict().items()))
+    clip = Clip(*(x if name in network.streams else None for name, x in draw_clip(network)._asdict().items()))
     params = draw_params(network)
     scores, endpoints = jax.jit(network.apply)({"params": params}, clip)
-    assert tuple(layer for layer in network.layers if layer in endpoints) == network.layers
-    assert network.classified == network.inputs
+    assert tuple(layer for layer in network.layer_names if layer in endpoints) == network.layer_names
+    assert network.classified == network.streams
     expected = {}
-    for stream in network.inputs:
+    for stream in network.streams:
         own = jax.tree.map(np.asarray, params[stream])
         x = np.asarray(clip.appearance if stream == "appearance" else interleave(clip.motion), np.float64)
         for layer in ("conv1_1", "conv1_2", "conv2_1", "conv3_1"):
@@ -151,10 +151,10 @@ def test_towers_that_do_not_meet_keep_their_classifiers(form):
             expected[f"{stream}/{layer}"] = conv_2d(x, own[layer])
             x = np.maximum(expected[f"{stream}/{layer}"], 0)
         expected |= head(x, own, f"{stream}/")
-    assert expected.keys() == set(network.layers)
+    assert expected.keys() == set(network.layer_names)
     for layer, values in expected.items():
         assert relative(endpoints[layer], values) < TOLERANCE, layer
-    ends = [expected[f"{stream}/classes"].mean((0, 1, 2)) for stream in network.inputs]
+    ends = [expected[f"{stream}/classes"].mean((0, 1, 2)) for stream in network.streams]
     assert relative(scores, np.mean(ends, axis=0)) < TOLERANCE
 
 
@@ -174,16 +174,16 @@ def test_layers_names_every_endpoint_in_forward_order(form):
     tower = ("conv1_1", "conv1_2", "conv2_1", "conv3_1")
     streams = tuple(f"{stream}/{layer}" for stream in ("appearance", "motion") for layer in tower)
     top = ("fc4", "classes") if network.num_classes else ()
-    own = tuple(f"motion/{layer}" for layer in top) if network.towers == 2 else ()
-    assert network.layers == (*streams, "conv3_fusion", *top, *own)
+    own = tuple(f"motion/{layer}" for layer in top) if network.motion_head else ()
+    assert network.layer_names == (*streams, "conv3_fusion", *top, *own)
     shapes = jax.eval_shape(network.apply, {"params": draw_params(network)}, draw_clip(network))[1]
-    assert shapes.keys() == set(network.layers)
+    assert shapes.keys() == set(network.layer_names)
 
 
 def test_the_default_is_the_visualised_network():
     network = TwoStream(num_classes=101)
-    assert len(network.layers) == 13 + 13 + 1 + 3
-    assert network.layers[-4:] == ("conv5_fusion", "fc6", "fc7", "classes")
+    assert len(network.layer_names) == 13 + 13 + 1 + 3
+    assert network.layer_names[-4:] == ("conv5_fusion", "fc6", "fc7", "classes")
 
 
 @pytest.mark.parametrize("form", ["conv3d, 2 towers, T=3, head", "sum, 1 towers, T=1, no head"])
@@ -192,13 +192,13 @@ def test_until_computes_what_is_needed_and_no_more(form):
     params, clip = draw_params(network), draw_clip(network)
 
     def evaluate(until, clip):
-        needed = network.streams(until)
+        needed = network.sees(until)
         seen = Clip(*(x if name in needed else None for name, x in clip._asdict().items()))
         return network.clone(until=until).apply({"params": params}, seen)
 
     @jax.jit
     def each(clip):
-        return network.apply({"params": params}, clip)[1], {layer: evaluate(layer, clip) for layer in network.layers}
+        return network.apply({"params": params}, clip)[1], {layer: evaluate(layer, clip) for layer in network.layer_names}
 
     full, parts = each(clip)
     for layer, (scores, part) in parts.items():
@@ -227,11 +227,11 @@ def test_a_clip_of_one_stream_is_evaluated_as_far_as_it_goes(network, params):
     clip = draw_clip(network)
     apply = jax.jit(network.apply)
     scores, seen = apply({"params": params}, clip._replace(appearance=None))
-    assert set(seen) == {layer for layer in network.layers if layer.startswith("motion/")}
+    assert set(seen) == {layer for layer in network.layer_names if layer.startswith("motion/")}
     np.testing.assert_allclose(scores, seen["motion/classes"].ravel(), rtol=1e-6)
     scores, seen = apply({"params": params}, clip._replace(motion=None))
     assert scores is None
-    assert set(seen) == {layer for layer in network.layers if layer.startswith("appearance/")}
+    assert set(seen) == {layer for layer in network.layer_names if layer.startswith("appearance/")}
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_batch_axes_of_any_number(network, params):
     assert scores.shape == (2, 3, 5)
     one_scores, one = jax.jit(network.apply)({"params": params}, jax.tree.map(lambda x: x[1, 2], clip))
     assert relative(scores[1, 2], one_scores) < TOLERANCE
-    assert all(relative(many[layer][1, 2], one[layer]) < TOLERANCE for layer in network.layers)
+    assert all(relative(many[layer][1, 2], one[layer]) < TOLERANCE for layer in network.layer_names)
 
 
 def test_lower_precision_keeps_parameters_in_float32(network):
@@ -263,7 +263,7 @@ def test_lower_precision_keeps_parameters_in_float32(network):
     assert {a.dtype for a in jax.tree.leaves(params)} == {jnp.dtype("float32")}
     _, exact = jax.jit(network.apply)({"params": params}, draw_clip(network))
     _, rough = jax.jit(half.apply)({"params": params}, draw_clip(network))
-    for layer in network.layers:
+    for layer in network.layer_names:
         # eight bits, 2^-9 a rounding, a few roundings a layer
         assert relative(rough[layer].astype(np.float32), exact[layer]) < 0.1, layer
 
@@ -295,7 +295,7 @@ def test_the_fusion_starts_at_a_quarter_and_three_quarters(shape):
 
 @pytest.mark.parametrize(
     ("file", "network"),
-    [("two_stream.json", TwoStream()), ("two_stream_101_classes.json", TwoStream(num_classes=101, towers=2))],
+    [("two_stream.json", TwoStream()), ("two_stream_101_classes.json", TwoStream(num_classes=101, motion_head=True))],
     ids=["default", "101 classes"],
 )
 def test_the_parameter_tree_is_the_one_on_record(file, network):
@@ -339,7 +339,7 @@ def test_vgg16_imagenet_equals_pytorch():
     coarse = rng.uniform(0, 255, (14, 14, 3)).astype(np.float32)
     rgb = np.clip(np.kron(coarse, np.ones((16, 16, 1), np.float32)) + rng.normal(0, 8, (224, 224, 3)), 0, 255)
     clip = Clip(appearance=model.preprocessing.frames(rgb.astype(np.float32)[None]))
-    _, endpoints = jax.jit(model.module.apply)({"params": model.params}, clip)
+    _, endpoints = jax.jit(model.network.apply)({"params": model.params}, clip)
 
     functional = torch.nn.functional
     mean, std = np.asarray([0.485, 0.456, 0.406]), np.asarray([0.229, 0.224, 0.225])

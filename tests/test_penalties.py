@@ -113,7 +113,7 @@ def test_the_gradient_at_rest_is_finite(alpha):
     assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradient))
 
 
-@pytest.mark.parametrize("bound", [1e-3, 40.0, 160.0, Clip(160.0, 40.0)])
+@pytest.mark.parametrize("bound", [1e-3, 40.0, 160.0, Bound(rgb=160.0, flow=40.0)])
 def test_projection_equals_a_loop(clip, bound):
     projected = project(on_device(clip), bound)
     limits = bound if isinstance(bound, Clip) else (bound, bound)

@@ -29,7 +29,7 @@ WIDE = {"widths": ((64,), (128,), (8,)), "input_size": 32}
 
 @pytest.mark.parametrize(
     ("layer", "chunk", "changes"),
-    [("conv3_fusion", 2, {"towers": 2}), ("classes", 1, {"towers": 2}), ("classes", 2, WIDE)],
+    [("conv3_fusion", 2, {"motion_head": True}), ("classes", 1, {"motion_head": True}), ("classes", 2, WIDE)],
     ids=["padded", "two chunks", "Winograd, were it one chunk of eight"],
 )
 def test_eight_devices_find_what_one_finds_to_the_last_bit(layer, chunk, changes):
