@@ -14,8 +14,8 @@ from stjax.figures.records import bare
 def one_of(names: Iterable[str]) -> Callable[[str], list[str]]:
     """A callback that offers those of some names that begin like what is typed.
 
-    >>> one_of(("fast", "mahendran"))("p")
-    ['paper']
+    >>> one_of(("fast", "global"))("g")
+    ['global']
     """
 
     def offer(incomplete: str) -> list[str]:
@@ -24,10 +24,15 @@ def one_of(names: Iterable[str]) -> Callable[[str], list[str]]:
     return offer
 
 
+def models(incomplete: str) -> list[str]:
+    """The networks that have a name."""
+    return one_of(zoo.ENTRIES)(incomplete)
+
+
 def layers(context: typer.Context, incomplete: str) -> list[str]:
     """The layers of the network that the line names, and the bare names that stand for both streams."""
     try:
-        names = zoo.load(context.params.get("model") or zoo.DEFAULT).module.layers
+        names = [layer.name for layer in zoo.load(context.params.get("model") or zoo.DEFAULT).network.layers]
     except UsageError:
         return []
     return one_of(dict.fromkeys([*names, *map(bare, names)]))(incomplete)
