@@ -12,7 +12,7 @@ from flax import nnx
 
 from stjax import Clip
 
-FRAMES, HEIGHT, WIDTH = 12, 40, 48
+FRAMES, HEIGHT, WIDTH = 8, 28, 32
 
 
 class Video(nn.Module):
@@ -23,13 +23,13 @@ class Video(nn.Module):
     @nn.compact
     def __call__(self, clip: Clip) -> tuple[Any, dict[str, Any]]:
         layers = {}
-        x = layers["stem"] = nn.Conv(8, (3, 5, 5), strides=(1, 2, 2), name="stem")(clip.appearance / 64.0)
+        x = layers["stem"] = nn.Conv(6, (3, 3, 3), strides=(1, 2, 2), name="stem")(clip.appearance / 64.0)
         x = nn.BatchNorm(use_running_average=True, name="norm")(x)
         x = nn.max_pool(nn.relu(x), (1, 2, 2), strides=(1, 2, 2))
         left = nn.Conv(4, (1, 1, 1), name="left")(x)
         right = nn.Conv(4, (3, 3, 3), name="right")(nn.relu(nn.Conv(4, (1, 1, 1), name="reduce")(x)))
         x = layers["mixed/concat"] = jnp.concatenate([left, right], axis=-1)
-        x = layers["deep"] = nn.Conv(12, (3, 3, 3), strides=(2, 1, 1), name="deep")(nn.relu(x))
+        x = layers["deep"] = nn.Conv(8, (3, 3, 3), strides=(2, 1, 1), name="deep")(nn.relu(x))
         scores = nn.Dense(self.num_classes, name="head")(nn.relu(x).mean(axis=(-4, -3, -2)))
         return scores, layers
 

@@ -139,7 +139,8 @@ def chunk(probe: Probe, recipe: Recipe, params: Params) -> int:
     kind = "cpu" if jax.default_backend() == "cpu" else "accelerator"
     fitting = BUDGET[kind] // bytes_per_unit(probe, recipe, params)
     wanted = max(FEWEST, CACHE // map_bytes(probe, params)) if kind == "cpu" else MOST[kind]
-    return 1 << (max(1, min(fitting, wanted, MOST[kind])).bit_length() - 1)
+    most = getattr(probe.network, "most_on_cpu", MOST[kind]) if kind == "cpu" else MOST[kind]
+    return 1 << (max(1, min(fitting, wanted, most)).bit_length() - 1)
 
 
 def _endpoints(probe: Probe, params: Params) -> dict[str, jax.ShapeDtypeStruct]:

@@ -57,7 +57,9 @@ def layers(
         raise UsageError(f"one network must be named: got {name} and --model {model}; nearest: stjax layers {name}")
     loaded = zoo.load(next((given for given in (name, model) if given is not None), zoo.DEFAULT))
     statistics = loaded.statistics
-    table = Table(title=cell(f"{loaded.name}: {declared(loaded.network.inputs)}; sizes as (t x) y x x"), title_justify="left")
+    table = Table(
+        title=cell(f"{loaded.name}: {declared(loaded.network.inputs)}; sizes as (t x) y x x"), title_justify="left"
+    )
     for heading in ("layer", "units", "field", "stride", "canvas", "evaluated on", "ahat"):
         words = heading in ("layer", "evaluated on", "ahat")
         table.add_column(heading, justify="left" if words else "right", overflow="fold", no_wrap=heading == "layer")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -40,6 +40,10 @@ class Adapted:
     layers: tuple[Layer, ...] = ()
     batched: bool = False
     until: str | None = None
+
+    most_on_cpu: ClassVar[int] = 8
+    """Clips that a CPU takes at once: XLA's own convolutions take them one by one, and a place that is padded costs as
+    much as one that is not."""
 
     def apply(self, variables: Mapping[str, Any], clip: Clip) -> tuple[Array | None, Activations]:
         """Scores (classes,) and maps of one clip."""

@@ -228,7 +228,6 @@ def _extent(
 
 def _trusted(network: Adapted, params: Any, clips: Sequence[Clip]) -> tuple[Layer, ...]:
     """The layers, those that fail a test without a window."""
-    middles = {layer.name: tuple((n - 1) // 2 for n in layer.grid) for layer in network.layers}
     values = jax.jit(lambda params, clip: network.computed(params, clip)[1])
     plain = values(params, clips[0])
     layers = []
@@ -238,14 +237,12 @@ def _trusted(network: Adapted, params: Any, clips: Sequence[Clip]) -> tuple[Laye
             layers.append(layer)
             continue
         outside = values(params, _replaced_outside(network, layer, clips[0], clips[1]))
-        shift = tuple(
-            extent.stride if extent and extent.stride < n else 0
-            for extent, n in zip(layer.field, layer.grid, strict=True)
-        )
-        steps = tuple(int(bool(s)) for s in shift)
+        # Towards the beginning, where a window that is cut there leaves a stride at least.
+        starts = [start for start, _ in geometry.windows_of(network, layer)]
+        shift = tuple(-e.stride if e and start else 0 for e, start in zip(layer.field, starts, strict=True))
         rolled = values(params, _rolled(network, clips[0], shift))
-        middle = middles[layer.name]
-        there = tuple(m + s for m, s in zip(middle, steps, strict=True))
+        middle = tuple((n - 1) // 2 for n in layer.grid)
+        there = tuple(m - bool(s) for m, s in zip(middle, shift, strict=True))
         expected, scale = plain[layer.name][middle], float(jnp.abs(plain[layer.name]).max())
         same = all(
             float(jnp.abs(a - expected).max()) <= TOLERANCE * max(scale, 1e-30)
@@ -268,7 +265,7 @@ def _replaced_outside(network: Adapted, layer: Layer, inside: Clip, outside: Cli
 
 
 def _rolled(network: Adapted, clip: Clip, shift: Sequence[int]) -> Clip:
-    """A clip moved by one stride on t, y and x; what comes in at the borders does not matter."""
+    """A clip that is moved on t, y and x; what comes in at the borders does not matter."""
     return Clip(**{
         each.name: jnp.roll(getattr(clip, each.name), shift, [each.axis(axis) for axis in geometry.ALONG])
         for each in network.inputs
