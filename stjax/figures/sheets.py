@@ -220,11 +220,11 @@ class _Plan:
         lengths = {view.length for view in shown if view.moves}
         if not (still and lengths):
             return words
-        kinds = {"fields" if view.convention in CONVENTIONS else "frames" for view in shown if view.moves}
-        of = kinds.pop() if len(kinds) == 1 else "frames"
-        if len(lengths) > 1:
-            return f"{words} \u00b7 the first, the middle and the last of the {of} of each clip"
-        return f"{words} \u00b7 {of} {', '.join(str(number + 1) for number in _tiles(lengths.pop()))} of each clip"
+        kinds = {"field" if view.convention in CONVENTIONS else "frame" for view in shown if view.moves}
+        if len(lengths) > 1 or len(kinds) > 1:
+            return f"{words} \u00b7 first, middle and last {' or '.join(sorted(kinds))} of each clip"
+        numbers = ", ".join(str(number + 1) for number in _tiles(lengths.pop()))
+        return f"{words} \u00b7 {kinds.pop()}s {numbers} of each clip"
 
 
 def _tiles(length: int) -> tuple[int, ...]:
