@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from stjax import arrays as files
 from stjax.record import Record, Settings
 from stjax.types import Input
