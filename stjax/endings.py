@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 DEAD = "dead"
 """Nothing excites the unit: it did not fire on the recorded data, and no stream has a gradient even so."""
@@ -16,15 +15,17 @@ LOW = "below its ahat"
 REACHED = "reached"
 """The unit is as active as real data made it, or more."""
 
+ALL = (DEAD, NO_GRADIENT, OFF, LOW, REACHED)
+
 NOTHING_TO_SEE = (DEAD, NO_GRADIENT)
 """Endings of runs that never moved towards anything."""
 
 
-def ending(gradients_max: Mapping[str, float], activation: float, ahat: float, floored: bool) -> str:
+def ending(gradient_max: Mapping[str, float], activation: float, ahat: float, floored: bool) -> str:
     """One of the words above.
 
     Args:
-      gradients_max: stream -> largest |d a / d x| of all steps.
+      gradient_max: stream -> largest |d a / d x| of all steps.
       activation: a(x) of the result.
       ahat: of the unit, > 0.
       floored: the unit fired too little over the recorded data to have an ahat of its own.
@@ -34,18 +35,21 @@ def ending(gradients_max: Mapping[str, float], activation: float, ahat: float, f
     >>> ending({"appearance": 0.1, "motion": 0.0}, 12.0, 3.0, floored=False)
     'reached'
     """
-    if not any(gradients_max.values()):
+    if not any(gradient_max.values()):
         return DEAD if floored else NO_GRADIENT
     if not activation > 0:
         return OFF
     return LOW if activation < ahat else REACHED
 
 
-def without_gradient(record: Mapping[str, Any]) -> list[str]:
+def without_gradient(gradient_max: Mapping[str, float]) -> list[str]:
     """The streams of a result that received no gradient while another did: they show what the run started from.
 
-    >>> without_gradient({"gradient_max": {"appearance": 0.5, "motion": 0.0}})
+    Args:
+      gradient_max: stream -> largest |d a / d x| of all steps.
+
+    >>> without_gradient({"appearance": 0.5, "motion": 0.0})
     ['motion']
     """
-    largest = record["gradient_max"]
-    return [stream for stream, gradient in largest.items() if not gradient] if any(largest.values()) else []
+    any_at_all = any(gradient_max.values())
+    return [stream for stream, gradient in gradient_max.items() if not gradient] if any_at_all else []

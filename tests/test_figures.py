@@ -5,18 +5,22 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
 import pytest
 from PIL import Image
+from records import BOTH, SETTINGS, film, flow, make_record, still, store_arrays
 
 from stjax import figures
 from stjax.errors import UsageError
-from stjax.figures import color, draw, encode, layout, records
-
-MEAN = (123.68, 116.779, 103.939)
+from stjax.figures import color, encode, layout, sheets, views
+from stjax.figures.look import look
+from stjax.record import Record
+from stjax.types import Input
 
 
 def moving(side: int = 12, fields: int = 10) -> np.ndarray:
@@ -27,27 +31,23 @@ def moving(side: int = 12, fields: int = 10) -> np.ndarray:
     return np.stack([60 * blob, 8 * blob - 4], axis=-1)[None].astype(np.float32)
 
 
-def finish(directory: Path, layer: str, unit: int, chi: float | None, *, side: int = 12, **changes: object) -> dict:
+def draw_array(each: Input, unit: int) -> np.ndarray:
+    """Noise of a unit's own, or the blob for flow."""
+    if each.kind == "flow":
+        return moving(each.length("height"), each.length("fields"))
+    return np.random.default_rng(unit).normal(size=each.shape).astype(np.float32) * 20
+
+
+def finish(
+    directory: Path, layer: str, unit: int, chi: float | None, inputs: tuple[Input, ...] = (), **changes: Any
+) -> Record:
     """Puts one result on disk; returns its record."""
-    rng = np.random.default_rng(unit)
-    stream = layer.partition("/")[0] if "/" in layer else "both"
-    arrays = {}
-    if stream in ("appearance", "both"):
-        arrays["appearance"] = rng.normal(size=(1, side, side, 3)).astype(np.float32) * 20
-    if stream in ("motion", "both"):
-        arrays["motion"] = moving(side)
-    name = f"arrays/{layer}-{unit}" + ("" if chi is None else f"-{chi:g}") + ".npz"
-    (directory / name).parent.mkdir(parents=True, exist_ok=True)
-    np.savez(directory / name, **arrays)
-    record = {
-        "layer": layer, "unit": unit, "name": None, "chi": chi, "kappa": 6.6e-3, "seed": 0, "steps": 100,
-        "recipe": "quick", "model": "generated", "activation_start": 0.5, "activation_end": 26.0, "ahat": 5.0,
-        "penalties": {"norm": 1.0, "spatial": 2.0, "temporal": 0.5}, "ending": "reached", "arrays": name,
-    }  # fmt: skip
-    return record | changes
+    inputs = inputs or {"appearance": (still(),), "motion": (flow(),)}.get(layer.partition("/")[0], BOTH)
+    record = make_record(inputs, layer=layer, unit=unit, chi=chi, **changes)
+    return store_arrays(directory, record, {each.name: draw_array(each, unit) for each in inputs})
 
 
-def conv(directory: Path, units: int) -> list[dict]:
+def conv(directory: Path, units: int) -> list[Record]:
     """Both streams of one layer, at chi 0 and 10."""
     found = []
     for unit in range(units):
@@ -68,11 +68,11 @@ def leftovers(directory: Path) -> list[Path]:
 # Colours
 
 
-def test_appearance_spans_all_greys_and_knows_the_mean():
-    picture = color.appearance(np.array([[[[-1.0, 0, 1]]], [[[0, 0, 2.0]]]]), mean=(10, 10, 10))
+def test_frames_span_all_greys_and_knows_the_mean():
+    picture = color.frames(np.array([[[[-1.0, 0, 1]]], [[[0, 0, 2.0]]]]), mean=(10, 10, 10))
     assert picture.dtype == np.uint8
     assert (picture.min(), picture.max()) == (0, 255)
-    shifted = color.appearance(np.zeros((1, 1, 3)), mean=(0, 50, 100))
+    shifted = color.frames(np.zeros((1, 1, 3)), mean=(0, 50, 100))
     assert shifted.tolist() == [[[0, 128, 255]]]
 
 
@@ -233,36 +233,73 @@ def test_writers_refuse_floats(tmp_path):
 
 def test_a_unit_is_drawn_beside_its_array(tmp_path):
     fused = finish(tmp_path, "conv5_fusion", 3, 1.0)
-    written = figures.draw_record(tmp_path, fused, MEAN)
-    stem = tmp_path / "arrays/conv5_fusion-3-1"
+    written = figures.draw_record(tmp_path, fused)
+    stem = tmp_path / "arrays/conv5_fusion/unit0003_chi1"
     ends = ("-appearance.png", "-direction.png", "-direction.gif", "-components.png", "-components.gif")
     assert written == [Path(f"{stem}{end}") for end in ends]
     assert [size(path) for path in written] == [(96, 96)] * 5  # 12 px, eight times
-    assert figures.draw_record(tmp_path, fused, MEAN) == written
+    assert figures.draw_record(tmp_path, fused) == written
     assert not leftovers(tmp_path)
 
 
 def test_a_dead_unit_has_no_picture_not_even_an_old_one(tmp_path):
     record = finish(tmp_path, "motion/conv2_1", 0, 1.0)
-    old = figures.draw_record(tmp_path, record, MEAN)
-    assert figures.draw_record(tmp_path, record | {"ending": "dead"}, MEAN) == []
+    old = figures.draw_record(tmp_path, record)
+    assert figures.draw_record(tmp_path, replace(record, ending="dead")) == []
     assert old
     assert not any(path.exists() for path in old)
 
 
 def test_an_array_that_is_not_finite_is_not_drawn(tmp_path):
     record = finish(tmp_path, "motion/conv2_1", 0, 1.0)
-    np.savez(tmp_path / record["arrays"], motion=np.full((1, 10, 12, 12, 2), np.inf))
-    assert figures.draw_record(tmp_path, record, MEAN) == []
-    assert records.look(tmp_path, record, MEAN).word == "not finite"
+    record = store_arrays(tmp_path, record, {"motion": np.full((1, 10, 12, 12, 2), np.inf, np.float32)})
+    assert figures.draw_record(tmp_path, record) == []
+    assert look(tmp_path, record).word == "not finite"
+
+
+@pytest.mark.parametrize("arrays", [{}, {"motion": np.zeros((1, 9, 12, 12, 2), np.float32)}], ids=["none", "misshapen"])
+def test_an_array_of_another_shape_than_its_record_says_is_refused(tmp_path, arrays):
+    record = store_arrays(tmp_path, finish(tmp_path, "motion/conv2_1", 0, 1.0), arrays)
+    with pytest.raises(UsageError, match=r"motion must have the shape of its record, \(1, 10, 12, 12, 2\): got"):
+        figures.draw_record(tmp_path, record)
 
 
 def test_a_record_cannot_lead_out_of_its_folder(tmp_path):
     for name in ("../other.npz", "/etc/other.npz"):
         with pytest.raises(UsageError, match="below its own folder"):
-            figures.draw_record(tmp_path, finish(tmp_path, "fc6", 0, 0.0, arrays=name), MEAN)
+            figures.draw_record(tmp_path, make_record(arrays=name))
     with pytest.raises(UsageError, match="not there"):
-        figures.draw_record(tmp_path, finish(tmp_path, "fc6", 0, 0.0, arrays="gone.npz"), MEAN)
+        figures.draw_record(tmp_path, make_record(arrays="gone.npz"))
+
+
+def test_rgb_that_moves_is_a_clip_in_one_stretch_of_grey(tmp_path):
+    """Of two streams that are both RGB each has its own files; the brightest and the darkest are anywhere in a clip."""
+    both = finish(tmp_path, "both", 3, 1.0, inputs=(film(12, 18), film(12, 18, 6, name="motion")))
+    written = figures.draw_record(tmp_path, both)
+    stem = tmp_path / "arrays/both/unit0003_chi1"
+    ends = ("-appearance.png", "-appearance.gif", "-motion.png", "-motion.gif")
+    assert written == [Path(f"{stem}{end}") for end in ends]
+    assert [size(path) for path in written] == [(90, 60)] * 4  # 18 x 12 px, five times
+    for path, frames in ((written[1], 8), (written[3], 6)):
+        with Image.open(path) as image:
+            assert getattr(image, "n_frames", 1) == frames
+    seen = look(tmp_path, both).pictures["appearance"]
+    assert (seen.min(), seen.max()) == (0, 255)
+    assert sum(frame.min() == 0 for frame in seen) == sum(frame.max() == 255 for frame in seen) == 1
+    with Image.open(written[0]) as image:
+        assert (np.asarray(image)[2::5, 2::5] == seen[3]).all()
+
+
+def test_samples_of_flow_follow_one_another_and_one_of_rgb_is_shown(tmp_path):
+    record = finish(tmp_path, "fc6", 0, 1.0, inputs=(still(time=3), flow(fields=4, time=1)))
+    record = replace(record, inputs=(still(time=3), flow(fields=4, time=3)))
+    arrays = {"appearance": np.stack([np.full((12, 12, 3), k, np.float32) for k in range(3)])}
+    arrays["appearance"][1, 0, 0] = 9
+    arrays["motion"] = np.concatenate([k * moving(12, 4) for k in (1, 2, 3)])
+    seen = look(tmp_path, store_arrays(tmp_path, record, arrays))
+    assert {name: len(x) for name, x in seen.pictures.items()} == {"appearance": 1, "direction": 12, "components": 12}
+    assert seen.pictures["appearance"].max() == 255
+    assert seen.fastest["motion"] == pytest.approx(3 * np.hypot(60, 4) / 6.375, rel=0.05)
 
 
 # Sheets
@@ -274,7 +311,7 @@ def test_a_record_cannot_lead_out_of_its_folder(tmp_path):
 def test_pages_hold_every_unit_and_stay_small(count, side, still):
     columns = (layout.Column("appearance"), *[layout.Column("chi", (0, 4, 9))] * 4)
     sheet = layout.Sheet(title="", note="", columns=columns, side=layout.fit(side, count), still=still)
-    limit = draw.STILL_PAGE if still else draw.MOVING_PAGE
+    limit = sheets.STILL_PAGE if still else sheets.MOVING_PAGE
     across, down = layout.grid(count, (sheet.block_width, sheet.row_height), limit)
     assert across <= count
     assert down >= 1
@@ -286,7 +323,7 @@ def test_pages_hold_every_unit_and_stay_small(count, side, still):
 
 
 def test_a_layer_has_animated_and_still_sheets_of_both_conventions(tmp_path):
-    written = figures.draw_layer(tmp_path, conv(tmp_path, 3), MEAN)
+    written = figures.draw_layer(tmp_path, conv(tmp_path, 3))
     names = [path.relative_to(tmp_path).as_posix() for path in written]
     assert names == [f"sheets/conv2_1-{c}-1.{e}" for c in ("direction", "components") for e in ("gif", "png")]
     with Image.open(written[0]) as image:
@@ -296,22 +333,22 @@ def test_a_layer_has_animated_and_still_sheets_of_both_conventions(tmp_path):
 
 
 def test_many_chi_shrink_the_cells_not_the_limit(tmp_path, monkeypatch):
-    monkeypatch.setattr(draw, "MOVING_PAGE", (560, 420))
-    monkeypatch.setattr(draw, "STILL_PAGE", (1250, 420))
-    found = [finish(tmp_path, "fc6", 0, float(chi), side=20) for chi in range(6)]
-    for path in figures.draw_layer(tmp_path, found, MEAN):
-        limit = draw.STILL_PAGE if path.suffix == ".png" else draw.MOVING_PAGE
+    monkeypatch.setattr(sheets, "MOVING_PAGE", (560, 420))
+    monkeypatch.setattr(sheets, "STILL_PAGE", (1250, 420))
+    found = [finish(tmp_path, "fc6", 0, float(chi), inputs=(still(20), flow(20))) for chi in range(6)]
+    for path in figures.draw_layer(tmp_path, found):
+        limit = sheets.STILL_PAGE if path.suffix == ".png" else sheets.MOVING_PAGE
         assert size(path)[0] <= limit[0]
 
 
 def test_many_units_go_to_several_pages_and_old_pages_go(tmp_path, monkeypatch):
-    monkeypatch.setattr(draw, "MOVING_PAGE", (500, 420))
-    monkeypatch.setattr(draw, "STILL_PAGE", (900, 420))
+    monkeypatch.setattr(sheets, "MOVING_PAGE", (500, 420))
+    monkeypatch.setattr(sheets, "STILL_PAGE", (900, 420))
     found = conv(tmp_path, 3)
-    many = figures.draw_layer(tmp_path, found, MEAN)
+    many = figures.draw_layer(tmp_path, found)
     other = tmp_path / "sheets" / "conv2_10-direction-9.png"
     other.write_bytes(b"another layer's")
-    few = figures.draw_layer(tmp_path, found[:3], MEAN)
+    few = figures.draw_layer(tmp_path, found[:3])
     assert len(few) == 4
     assert len(many) > 4
     assert sorted(path for path in (tmp_path / "sheets").iterdir()) == sorted([*few, other])
@@ -320,8 +357,8 @@ def test_many_units_go_to_several_pages_and_old_pages_go(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("count", [1, 5, 23, 130])
 def test_animated_pages_show_the_units_of_the_still_pages(tmp_path, monkeypatch, count):
-    monkeypatch.setattr(draw, "MOVING_PAGE", (700, 700))
-    monkeypatch.setattr(draw, "STILL_PAGE", (1500, 1100))
+    monkeypatch.setattr(sheets, "MOVING_PAGE", (700, 700))
+    monkeypatch.setattr(sheets, "STILL_PAGE", (1500, 1100))
     drawn: dict[bool, list[list[str]]] = {True: [], False: []}
 
     def note(sheet, rows, across):
@@ -330,7 +367,7 @@ def test_animated_pages_show_the_units_of_the_still_pages(tmp_path, monkeypatch,
 
     monkeypatch.setattr(layout, "draw", note)
     first = finish(tmp_path, "motion/conv2_1", 0, 1.0)
-    figures.draw_layer(tmp_path, [first | {"unit": unit} for unit in range(count)], MEAN)
+    figures.draw_layer(tmp_path, [replace(first, unit=unit) for unit in range(count)])
     assert drawn[True] == drawn[False]
     assert sorted(int(label) for page in drawn[True][: len(drawn[True]) // 2] for label in page) == [*range(count)]
     assert count < 100 or len(drawn[True]) > 2
@@ -372,7 +409,7 @@ def test_a_name_of_any_length_is_cut_at_a_cost_of_its_width(name, monkeypatch):
 
 
 def test_columns_are_appearance_then_falling_chi(tmp_path):
-    plan = draw._Plan.of(tmp_path, conv(tmp_path, 2), MEAN)
+    plan = sheets._Plan.of(tmp_path, conv(tmp_path, 2))
     sheet = plan.sheet("conv2_1", "direction", still=True)
     assert [column.title for column in sheet.columns] == ["appearance", "chi = 10", "chi = 0"]
     assert sheet.columns[1].shown == (0, 4, 9)
@@ -380,8 +417,9 @@ def test_columns_are_appearance_then_falling_chi(tmp_path):
 
 def test_a_fused_layer_shows_the_appearance_of_the_largest_chi(tmp_path):
     found = [finish(tmp_path, "classes", 0, chi, name="Archery") for chi in (0.0, 5.0)]
-    np.savez(tmp_path / found[1]["arrays"], appearance=np.zeros((1, 12, 12, 3), np.float32), motion=moving())
-    plan = draw._Plan.of(tmp_path, found, 0.0)
+    arrays = {"appearance": np.full((1, 12, 12, 3), 3.0, np.float32), "motion": moving()}
+    found[1] = replace(store_arrays(tmp_path, found[1], arrays), settings=replace(SETTINGS, mean=(0.0, 0.0, 0.0)))
+    plan = sheets._Plan.of(tmp_path, found)
     row = plan.row(found, "direction")
     assert plan.sheet("classes", "direction", still=False).columns[0].title == "appearance, chi = 5"
     assert row.label == "0  Archery"
@@ -389,32 +427,110 @@ def test_a_fused_layer_shows_the_appearance_of_the_largest_chi(tmp_path):
     assert (row.cells[0].frames == 128).all()
 
 
+COLUMNS = {
+    "frames alone": ([(film(), (10.0, 1.0, 0.0))], ["chi = 10", "chi = 1", "chi = 0"]),
+    "two films": (
+        [((film(), film(name="motion")), (5.0, 0.0))],
+        ["appearance, chi = 5", "appearance, chi = 0", "motion, chi = 5", "motion, chi = 0"],
+    ),
+    "a still and a film": (
+        [((still(), film(name="motion")), (5.0, 0.0))],
+        ["appearance, chi = 5", "chi = 5", "chi = 0"],
+    ),
+    "a film and flow": ([((film(), flow()), (5.0,))], ["appearance, chi = 5", "motion, chi = 5"]),
+    "still flow": ([(replace(flow(), slow=None), (None,))], ["motion"]),
+    "layers of one name": (
+        [(still(), (None,)), (film(name="motion"), (5.0, 0.0))],
+        ["appearance", "chi = 5", "chi = 0"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("layers", "titles"), COLUMNS.values(), ids=COLUMNS.keys())
+def test_every_stream_has_a_column_and_at_each_chi_if_it_can_be_slow(layers, titles):
+    records = [
+        make_record(inputs if isinstance(inputs, tuple) else (inputs,), layer=f"{number}/fc6", chi=chi)
+        for number, (inputs, chis) in enumerate(layers)
+        for chi in chis
+    ]
+    columns = views.columns(records)
+    assert [column.title for column in columns] == titles
+    assert all(views.in_column(records, column) for column in columns)
+    assert len(views.columns([*records, *(replace(record, start=1) for record in records)])) == 2 * len(titles)
+
+
+def test_frames_have_sheets_of_their_own_with_tiles_that_move(tmp_path):
+    """As wide as their windows are; first, middle and last frame side by side on the still sheet."""
+    found = [finish(tmp_path, "block1/conv", 0, chi, inputs=(film(20, 30),)) for chi in (10.0, 1.0, 0.0)]
+    written = figures.draw_layer(tmp_path, found)
+    names = [path.relative_to(tmp_path).as_posix() for path in written]
+    assert names == ["sheets/block1/conv-frames-1.gif", "sheets/block1/conv-frames-1.png"]
+    assert sorted(figures.sheet_paths(tmp_path, "block1/conv")) == sorted(written)
+    assert figures.draw_layer(tmp_path, found) == written
+    with Image.open(written[0]) as image:
+        assert getattr(image, "n_frames", 1) == 8
+    plan = sheets._Plan.of(tmp_path, found)
+    sheet, row = plan.sheet("block1/conv", "frames", still=True), plan.row(found, "frames")
+    assert [(column.title, column.shown) for column in sheet.columns] == [
+        (f"chi = {chi}", (0, 3, 7)) for chi in (10, 1, 0)
+    ]
+    assert sheet.note == "appearance · frames 1, 4, 8 of each clip"
+    assert sheet.key is None
+    for cell in row.cells:
+        assert cell.frames is not None
+        assert cell.frames.shape == (8, plan.side, plan.side, 3)
+        high = round(plan.side * 20 / 30)
+        beside = np.delete(cell.frames, range((plan.side - high) // 2, (plan.side - high) // 2 + high), axis=1)
+        assert (beside == layout.GROUND).all()
+        assert not (cell.frames[:, plan.side // 2] == layout.GROUND).all()
+
+
+def test_films_and_flow_share_the_sheets_of_flow(tmp_path):
+    found = [finish(tmp_path, "mixed", 0, chi, inputs=(film(), flow())) for chi in (10.0, 0.0)]
+    names = [path.name for path in figures.draw_layer(tmp_path, found)]
+    assert names == [f"mixed-{c}-1.{e}" for c in ("direction", "components") for e in ("gif", "png")]
+    sheet = sheets._Plan.of(tmp_path, found).sheet("mixed", "direction", still=True)
+    assert sheet.note == "motion as direction · first, middle and last field or frame of each clip"
+    assert [column.shown for column in sheet.columns] == [(0, 3, 7), (0, 3, 7), (0, 4, 9), (0, 4, 9)]
+
+
+def test_only_a_stream_before_a_slash_is_no_part_of_the_name(tmp_path):
+    found = [finish(tmp_path, "block1/conv", 0, 1.0), finish(tmp_path, "block2/conv", 0, 1.0)]
+    with pytest.raises(UsageError, match="block1/conv, block2/conv"):
+        figures.draw_layer(tmp_path, found)
+    page = figures.write_index(tmp_path, found).read_text(encoding="utf-8")
+    assert page.count("<section") == 2
+    assert figures.bare("motion/block1/conv") == "block1/conv"
+
+
 def test_a_dead_cell_is_hatched_and_says_so(tmp_path):
     found = conv(tmp_path, 2)
-    found[1]["ending"] = "dead"
-    row = draw._Plan.of(tmp_path, found, MEAN).row(found[:2], "direction")
+    found[1] = replace(found[1], ending="dead")
+    row = sheets._Plan.of(tmp_path, found).row(found[:2], "direction")
     assert [cell.word for cell in row.cells] == ["", layout.PENDING, "dead"]
     hatched, plain = layout.placeholder(90, "dead"), layout.placeholder(90, layout.PENDING)
     assert hatched[:20].std() > 3 * plain[:20].std()
-    figures.draw_layer(tmp_path, [record | {"ending": "dead"} for record in found], MEAN)  # all dead: still a sheet
+    figures.draw_layer(tmp_path, [replace(record, ending="dead") for record in found])  # all dead: still a sheet
 
 
 def test_numbers_in_captions():
-    assert records.gain({"activation_end": -1.0, "ahat": 5.0}) == "-0.2 x ahat"
-    assert records.gain({"activation_end": 3.0, "ahat": 0.0}) == "a = 3"
-    assert records.gain({"activation_end": float("nan"), "ahat": 1.0}) == ""
+    assert views.gain(make_record()) == "5.2 x ahat"
+    assert views.gain(make_record(settings={"rough": "over two clips"})) == "~5.2 x ahat"
+    assert views.gain(make_record(activation_end=-1.0)) == "-0.2 x ahat"
+    assert views.gain(make_record(activation_end=3.0, ahat=0.0)) == "a = 3"
+    assert views.gain(make_record(activation_end=float("nan"))) == ""
 
 
 def test_a_sheet_is_of_one_layer(tmp_path):
     with pytest.raises(UsageError, match="conv2_1, fc6"):
-        figures.draw_layer(tmp_path, [*conv(tmp_path, 1), finish(tmp_path, "fc6", 0, 1.0)], MEAN)
+        figures.draw_layer(tmp_path, [*conv(tmp_path, 1), finish(tmp_path, "fc6", 0, 1.0)])
     with pytest.raises(UsageError, match="none"):
-        figures.draw_layer(tmp_path, [], MEAN)
+        figures.draw_layer(tmp_path, [])
 
 
 def test_appearance_alone_gives_stills(tmp_path):
-    written = figures.draw_layer(tmp_path, [finish(tmp_path, "appearance/fc6", 0, None)], MEAN)
-    assert [path.name for path in written] == ["fc6-appearance-1.png"]
+    written = figures.draw_layer(tmp_path, [finish(tmp_path, "appearance/fc6", 0, None)])
+    assert [path.name for path in written] == ["fc6-frames-1.png"]
 
 
 # The page
@@ -424,9 +540,9 @@ def test_index_holds_every_record_and_links_only_inwards(tmp_path):
     found = [*conv(tmp_path, 2), finish(tmp_path, "classes", 7, 5.0, name="<b>Rope & Climb")]
     found.append(finish(tmp_path, "classes", 8, 5.0, ending="dead"))
     for record in found:
-        figures.draw_record(tmp_path, record, MEAN)
+        figures.draw_record(tmp_path, record)
     for layer in ("conv2_1", "classes"):
-        figures.draw_layer(tmp_path, [r for r in found if r["layer"].endswith(layer)], MEAN)
+        figures.draw_layer(tmp_path, [r for r in found if r.layer.endswith(layer)])
     path = figures.write_index(tmp_path, found)
     page = path.read_text(encoding="utf-8")
     links = re.findall(r"""(?:href|src)=["']([^"']*)["']""", page)
@@ -434,13 +550,13 @@ def test_index_holds_every_record_and_links_only_inwards(tmp_path):
     assert local
     assert all((tmp_path / link).is_file() for link in local)
     assert not re.search(r"https?:|//|<script|url\(|@import", page)
-    assert {record["arrays"] for record in found if record["ending"] != "dead"} <= set(local)
+    assert {record.arrays for record in found if record.ending != "dead"} <= set(local)
     assert {sheet.relative_to(tmp_path).as_posix() for sheet in (tmp_path / "sheets").iterdir()} <= set(local)
     assert "&lt;b&gt;Rope &amp; Climb" in page
     assert "<b>Rope" not in page
     assert page.count('class="none dead"') == 2  # appearance, and motion at the one chi
     assert all(re.search(r'alt="[^"]+"', image) for image in re.findall(r"<img[^>]*>", page))
-    assert page.count("5.2 \N{MULTIPLICATION SIGN} â") == sum(r["ending"] != "dead" for r in found) + 1  # twice
+    assert page.count("5.2 \N{MULTIPLICATION SIGN} â") == sum(r.ending != "dead" for r in found) + 1  # twice
     # Every picture that was written can be reached, and nothing moves for those who do not want it.
     pictures = {path.relative_to(tmp_path).as_posix() for path in (tmp_path / "arrays").rglob("*.[pg][ni][gf]")}
     assert len(pictures) == 2 + 4 * 4 + 5
@@ -454,23 +570,22 @@ def test_index_holds_every_record_and_links_only_inwards(tmp_path):
 def test_every_appearance_of_a_fused_unit_is_linked(tmp_path):
     found = [finish(tmp_path, "classes", 0, chi) for chi in (10.0, 5.0, 1.0, 0.0)]
     for record in found:
-        figures.draw_record(tmp_path, record, MEAN)
+        figures.draw_record(tmp_path, record)
     page = figures.write_index(tmp_path, found).read_text(encoding="utf-8")
     assert set(re.findall(r'href="(arrays[^"]*appearance.png)"', page)) == {
-        record["arrays"].replace(".npz", "-appearance.png") for record in found
+        record.arrays.replace(".npz", "-appearance.png") for record in found
     }
 
 
 def test_the_page_says_where_ahat_is_rough(tmp_path):
-    found = conv(tmp_path, 1)
-    for record in found:
-        record["rough"] = "over <3> clips" if record["layer"].startswith("motion/") else None
+    rough = replace(SETTINGS, rough="over <3> clips")
+    found = [replace(each, settings=rough) if each.input("motion") else each for each in conv(tmp_path, 1)]
     page = figures.write_index(tmp_path, found).read_text(encoding="utf-8")
     assert page.count("of motion/conv2_1 is a rough scale and no more, recorded over &lt;3&gt; clips") == 1
     assert page.count("≈ 5.2 \N{MULTIPLICATION SIGN} â") == 2
     assert page.count("5.2 \N{MULTIPLICATION SIGN} â") == 3
-    assert draw._Plan.of(tmp_path, found, MEAN).provenance.endswith("~: ahat is rough · drawn by stjax")
-    assert "rough" not in draw._Plan.of(tmp_path, found[:1], MEAN).provenance
+    assert sheets._Plan.of(tmp_path, found).provenance.endswith("~: ahat is rough · drawn by stjax")
+    assert "rough" not in sheets._Plan.of(tmp_path, found[:1]).provenance
 
 
 @pytest.mark.slow
@@ -484,9 +599,9 @@ def test_nothing_scrolls_sideways_in_a_browser(tmp_path, width):
         *(finish(tmp_path, "classes", 7, chi, name="W" * 5000) for chi in (10.0, 5.0, 1.0, 0.0)),
     ]
     for record in found:
-        figures.draw_record(tmp_path, record, MEAN)
+        figures.draw_record(tmp_path, record)
     for layer in ("conv2_1", "classes"):
-        figures.draw_layer(tmp_path, [r for r in found if r["layer"].endswith(layer)], MEAN)
+        figures.draw_layer(tmp_path, [r for r in found if r.layer.endswith(layer)])
     figures.write_index(tmp_path, found)
     # A window of Chromium has at least 500 pixels; a frame within has what one asks for.
     (tmp_path / "frame.html").write_text(
@@ -498,6 +613,27 @@ def test_nothing_scrolls_sideways_in_a_browser(tmp_path, width):
     address = (tmp_path / "frame.html").as_uri()
     done = subprocess.run([chromium, *options, address], capture_output=True, text=True, timeout=50, check=True)
     assert "<title>0</title>" in done.stdout
+
+
+def test_the_page_of_a_network_without_flow_speaks_of_none(tmp_path):
+    found = [finish(tmp_path, "block1/conv", 0, chi, inputs=(film(20, 30),)) for chi in (10.0, 1.0, 0.0)]
+    for record in found:
+        figures.draw_record(tmp_path, record)
+    figures.draw_layer(tmp_path, found)
+    page = figures.write_index(tmp_path, found).read_text(encoding="utf-8")
+    body = page[page.index("<body>") :]
+    assert not re.search("direction|components|Motion as|wheel", body)
+    assert [unquote(link) for link in re.findall(r'<img[^>]*src="([^"]*)"', body)] == [
+        "sheets/block1/conv-frames-1.png",
+        *(f"arrays/block1/conv/unit0000_chi{chi}-appearance.gif" for chi in (10, 1, 0)),
+    ]
+    assert (
+        len(re.findall(r'<source media="\(prefers-reduced-motion: reduce\)" srcset="[^"]*-appearance.png">', body)) == 3
+    )
+    assert 'alt="block1/conv unit 0, chi 10, appearance"' in body
+    assert "&chi; weighs slowness" in body
+    still_page = figures.write_index(tmp_path, [finish(tmp_path, "second", 0, None, inputs=(still(),))])
+    assert "&chi;" not in still_page.read_text(encoding="utf-8")
 
 
 def test_index_of_a_run_under_way(tmp_path):

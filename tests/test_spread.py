@@ -4,41 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from records import make_record, still, store_arrays
 
 from stjax import figures
-from stjax.atlas import results
-from stjax.atlas.plan import Job
-from stjax.figures.spread import spreads, words
+from stjax.figures.spread import describe_spreads, spreads
 
 RNG = np.random.default_rng(0)
 SAME, OTHER = (RNG.normal(size=(1, 8, 8, 3)).astype(np.float32) for _ in range(2))
 
 
-def line(tmp_path, start, picture, value, unit=4, layer="appearance/conv3_1", chi=None):
-    record = {
-        "layer": layer,
-        "unit": unit,
-        "chi": chi,
-        "start": start,
-        "ending": "reached",
-        "value": value,
-        "ahat": 1.0,
-    }
-    record |= {
-        "activation_start": 0.0,
-        "activation_end": 2.0,
-        "arrays": results.array_name(layer, Job(unit, chi, start)),
-    }
-    path = tmp_path / record["arrays"]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "wb") as file:
-        np.savez(file, appearance=picture)
-    figures.draw_record(tmp_path, record, 128.0)
+def finish(tmp_path, start, picture, value, unit=4):
+    record = make_record((still(8),), layer="appearance/conv3_1", unit=unit, start=start, value=value)
+    record = store_arrays(tmp_path, record, {"appearance": picture})
+    figures.draw_record(tmp_path, record)
     return record
 
 
 def test_correlation_is_numpy_s_own_and_whole_for_one_picture(tmp_path):
-    records = [line(tmp_path, start, x, 10.0 + start) for start, x in enumerate((SAME, 2 * SAME + 5, OTHER))]
+    records = [finish(tmp_path, start, x, 10.0 + start) for start, x in enumerate((SAME, 2 * SAME + 5, OTHER))]
     (found,) = spreads(tmp_path, records)
     (once,) = spreads(tmp_path, records[:2])
     assert once.correlation == pytest.approx(1.0, abs=1e-6)
@@ -46,21 +29,21 @@ def test_correlation_is_numpy_s_own_and_whole_for_one_picture(tmp_path):
     assert found.correlation == pytest.approx((pairs[0, 1] + pairs[0, 2] + pairs[1, 2]) / 3, abs=1e-6)
     assert (found.unit, found.values) == (4, (10.0, 11.0, 12.0))
     said = f"their values differ by 18.2%, their optima correlate at {found.correlation:.2f}"
-    assert said in words([found])
+    assert said in describe_spreads([found])
 
 
 def test_one_start_has_no_spread(tmp_path):
-    records = [line(tmp_path, 0, SAME, 1.0), line(tmp_path, 0, OTHER, 2.0, unit=5)]
-    assert (spreads(tmp_path, records), words([])) == ([], "")
+    records = [finish(tmp_path, 0, SAME, 1.0), finish(tmp_path, 0, OTHER, 2.0, unit=5)]
+    assert (spreads(tmp_path, records), describe_spreads([])) == ([], "")
 
 
 def test_starts_stand_side_by_side(tmp_path):
     """On the sheet one column each; on the page too, with their spread below the first."""
-    records = [line(tmp_path, start, x, 10.0) for start, x in enumerate((SAME, OTHER))]
-    (sheet,) = figures.draw_layer(tmp_path, records, 128.0)
+    records = [finish(tmp_path, start, x, 10.0) for start, x in enumerate((SAME, OTHER))]
+    (sheet,) = figures.draw_layer(tmp_path, records)
     alone = tmp_path / "alone"
     alone.mkdir()
-    (narrow,) = figures.draw_layer(alone, [line(alone, 0, SAME, 10.0)], 128.0)
+    (narrow,) = figures.draw_layer(alone, [finish(alone, 0, SAME, 10.0)])
     pictures = [_columns(path) for path in (sheet, narrow)]
     assert pictures == [2, 1]
     page = figures.write_index(tmp_path, records).read_text()

@@ -2,47 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-from jax import Array
-
-from stjax.ascent.recipes import Recipe
-from stjax.ascent.regularizers import KAPPA
 from stjax.atlas import hosts, results, resume, run
-from stjax.atlas.hosts import ALONE, Place
+from stjax.atlas.hosts import ALONE, Process
 from stjax.atlas.plan import Job
-from stjax.atlas.run import Advance as Progress
-from stjax.atlas.run import Result as Found
+from stjax.atlas.request import Request
+from stjax.atlas.run import Advance, Result
 from stjax.atlas.writer import Writer
-from stjax.types import Probe
-from stjax.types import Params
+from stjax.record import Record, Settings
 
 WAITING = 64
 """Finished jobs that may wait to be stored, before the device waits for the disk: memory stays flat."""
 
 
-class Task(NamedTuple):
-    """What is wanted of one layer, by whichever process, in this run or an earlier one.
-
-    probe: of the layer.
-    asked: every job.
-    ahat: (channels,), the largest recorded activation of each unit.
-    settings: from `resume.stamp`.
-    floored: the units whose ahat is a floor, since they hardly fire.
-    """
-
-    probe: Probe
-    asked: list[Job]
-    ahat: np.ndarray
-    settings: Mapping[str, Any]
-    floored: frozenset[int] = frozenset()
-
-
 class Share(NamedTuple):
-    """What of a task a process has to do.
+    """What of a request a process has to do.
 
     jobs: to find.
     damaged: array file -> what is wrong with it; their jobs are among `jobs`.
@@ -52,86 +29,62 @@ class Share(NamedTuple):
     damaged: dict[str, str]
 
 
-def share(directory: Path, task: Task, records: Sequence[Mapping[str, Any]], place: Place = ALONE) -> Share:
+def share_of(
+    directory: Path, request: Request, settings: Settings, records: Sequence[Record], process: Process = ALONE
+) -> Share:
     """A process's part of what a folder lacks. Each array file that is asked for is read, by one of the processes.
 
     Args:
       directory: the run's folder.
-      task: what is wanted.
+      request: what is wanted, by whichever process, in this run or an earlier one.
+      settings: of the request, from `resume.identify`.
       records: from `results.read`, taken before any process writes, so that all of them share out the same.
-      place: of this process.
+      process: whose part it is.
     Raises:
       UsageError: the folder holds results of the layer that were found with other settings.
     """
-    layer = task.probe.layer
-    resume.agree(directory, records, layer, task.settings)
-    mine = hosts.share(resume.missing(records, layer, task.asked), place)
-    asked, damaged = set(task.asked), {}
-    for record in hosts.share([record for record in records if record["layer"] == layer], place):
+    resume.check_settings(directory, records, request.layer, settings)
+    jobs = hosts.partition(resume.missing(records, request), process)
+    wanted, damaged = set(request.jobs), {}
+    for record in hosts.partition([record for record in records if record.layer == request.layer], process):
         job = resume.job(record)
-        if job in asked and (flaw := resume.flaw(directory, record)):
-            damaged[record["arrays"]] = flaw
-            mine.append(job)
-    return Share(mine, damaged)
+        if job in wanted and (damage := resume.damage(directory, record)):
+            damaged[record.arrays] = damage
+            jobs.append(job)
+    return Share(jobs, damaged)
 
 
-def fill(
+def fill_folder(
     directory: Path,
-    task: Task,
-    recipe: Recipe,
-    params: Params,
-    key: Array,
+    request: Request,
+    settings: Settings,
     jobs: Sequence[Job],
     *,
-    place: Place = ALONE,
-    kappa: float = KAPPA,
-    chunk: int | None = None,
-    precision: Any = None,
-    class_names: Sequence[str] = (),
-    finished: Callable[[dict[str, Any]], None] | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    process: Process = ALONE,
+    finished: Callable[[Record], None] | None = None,
+    progress: Callable[[Advance], None] | None = None,
 ) -> None:
     """Finds jobs and stores each as soon as its chunk is finished.
 
     Args:
       directory: the run's folder, which exists.
-      task: that the jobs belong to.
-      recipe, params, key, kappa, chunk, precision, progress: as for `visualize_units`.
-      jobs: from `share`.
-      place: of this process, whose manifest is written.
-      class_names: of the network.
-      finished: is given each line once it is on the disk, in a thread that does nothing else.
+      request: that the jobs are part of.
+      settings: of the request, from `resume.identify`.
+      jobs: from `share_of`.
+      process: whose manifest is written.
+      finished: is given each record once it is on the disk, in a thread that does nothing else.
+      progress: as for `visualize_units`.
     Raises:
       OSError: the folder has no room, say. What was stored before stays.
     """
 
-    def store(one: Found) -> None:
-        line = results.record(
-            task.probe,
-            one,
-            float(task.ahat[one.job.unit]),
-            task.settings,
-            class_names,
-            floored=one.job.unit in task.floored,
-        )
-        line = results.write(directory, line, one, place, guarded=True)
+    def store(result: Result) -> None:
+        record = results.write(directory, request, settings, result, process, guarded=True)
         if finished:
-            finished(line)
+            finished(record)
 
-    climbing = run.climb(
-        task.probe,
-        recipe,
-        params,
-        key,
-        list(jobs),
-        ahat=task.ahat,
-        kappa=kappa,
-        chunk=chunk,
-        precision=precision,
-        progress=progress,
-    )
     with Writer(store, room=WAITING) as writer:
-        for part in climbing:
-            for one in part:
-                writer.put(one)
-    results.tidy(directory, place)
+        for part in run.run_jobs(request, jobs, progress=progress):
+            for result in part:
+                writer.put(result)
+    results.compact(directory, process)

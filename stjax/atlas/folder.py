@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from stjax import figures, files
 from stjax.atlas import results
-from stjax.atlas.meeting import ALONE, Meeting, Place
+from stjax.atlas.meeting import ALONE, Meeting, Process
 from stjax.atlas.plan import Job
+from stjax.atlas.request import Request
 from stjax.errors import UsageError
-from stjax.figures.records import bare, picture_paths
+from stjax.record import Record
 
 try:
     import fcntl
@@ -48,42 +48,45 @@ def hold(directory: Path, meeting: Meeting) -> Iterator[None]:
     Raises:
       UsageError: another run is at work there.
     """
-    first = meeting.place.index == 0
+    first = meeting.process.index == 0
     if not first:
         meeting.wait()
     with _locked(directory, alone=first) as share:
         if first:
             files.sweep(directory, below=("arrays", figures.SHEETS))
-        if first and meeting.place.count > 1:
+        if first and meeting.process.count > 1:
             share()
             meeting.wait()
         yield
 
 
 def guard(
-    directory: Path, records: Iterable[Mapping[str, Any]], jobs: Mapping[str, Iterable[Job]], place: Place = ALONE
+    directory: Path,
+    records: Iterable[Record],
+    jobs: Iterable[tuple[Request, Sequence[Job]]],
+    process: Process = ALONE,
 ) -> None:
     """Refuses a folder in which a file that stjax did not make, or a link, has a name that a run is going to write.
 
     Args:
       directory: the run's folder, held.
       records: from `results.read`.
-      jobs: of each layer, those to find.
-      place: of this process.
+      jobs: of each request, those to find.
+      process: whose manifest is written.
     Raises:
       UsageError: its text names the first such file.
     """
-    named = {record["arrays"] for record in records}
-    files.claim(directory, directory / results.manifest_name(place), known=True)
+    known = {record.arrays for record in records}
+    files.claim(directory, directory / results.manifest_name(process), known=True)
     for path in figures.page_paths(directory):
         files.claim(directory, path)
-    for layer, asked in jobs.items():
-        for path in figures.sheet_paths(directory, bare(layer)):
+    for request, own in jobs:
+        for path in figures.sheet_paths(directory, figures.bare(request.layer)):
             files.claim(directory, path)
-        for job in asked:
-            name = results.array_name(layer, job)
-            files.claim(directory, directory / name, known=name in named)
-            for path in picture_paths(directory, {"arrays": name}).values():
+        for job in own:
+            name = results.array_name(request.layer, job)
+            files.claim(directory, directory / name, known=name in known)
+            for path in figures.picture_paths(directory / name, request.probe.inputs):
                 files.claim(directory, path)
 
 

@@ -15,10 +15,13 @@ from typing import TypeVar
 
 import jax
 
+from stjax.atlas import meeting
+from stjax.atlas.first import First
 from stjax.atlas.meeting import ALONE as ALONE
-from stjax.atlas.meeting import NAME_S, Address, First, Other
 from stjax.atlas.meeting import Meeting as Meeting
-from stjax.atlas.meeting import Place as Place
+from stjax.atlas.meeting import Process as Process
+from stjax.atlas.other import Other
+from stjax.atlas.wire import Address
 from stjax.errors import UsageError
 
 Item = TypeVar("Item")
@@ -30,7 +33,7 @@ LOOK_S = 1.0
 """Seconds between two looks at what the others have written."""
 
 
-def meet(
+def connect(
     coordinator: str | None = None,
     processes: int | None = None,
     process: int | None = None,
@@ -68,14 +71,14 @@ def meet(
             jax.config.update(f"jax_{kind}_visible_devices", ",".join(map(str, devices)))
     if processes == 1:
         return Meeting()
-    place = Place(process, processes)
-    meeting = First(address, processes, report) if process == 0 else Other(address, place, report)
+    this = Process(process, processes)
+    met = First(address, processes, report) if process == 0 else Other(address, this, report)
     try:
-        meeting.wait()
+        met.wait()
     except BaseException:
-        meeting.end()
+        met.end()
         raise
-    return meeting
+    return met
 
 
 def _detect(
@@ -90,20 +93,20 @@ def _detect(
         from jax._src.clusters import ClusterEnv
 
         return ClusterEnv.auto_detect_unset_distributed_params(  # pyright: ignore[reportReturnType]
-            coordinator, processes, process, devices, None, round(NAME_S)
+            coordinator, processes, process, devices, None, round(meeting.NAME_S)
         )
     # A variable that is no number, a server of metadata that does not answer, another JAX.
     except Exception:
         return coordinator, processes, process, devices
 
 
-def share(items: Sequence[Item], place: Place) -> list[Item]:
+def partition(items: Sequence[Item], process: Process) -> list[Item]:
     """Every `count`-th item, so that all processes have as many, but for one.
 
-    >>> share(range(10), Place(1, 4))
+    >>> partition(range(10), Process(1, 4))
     [1, 5, 9]
     """
-    return list(items[place.index :: place.count])
+    return list(items[process.index :: process.count])
 
 
 def wait(remaining: Callable[[], int], patience: float, report: Callable[[int], None]) -> int:

@@ -1,54 +1,67 @@
 """What a folder holds already, so that the same command again does only what is missing.
 
-Work is the same if the settings that a result depends on are: weights, statistics, recipe with all its constants,
-layer, kappa, seed, precision, the chunk, which decides the last bits, and the versions of stjax and of jax, whose
-random numbers a run starts from. Not so the device, or how many processes share the work. Every line of a manifest
-carries a hash of them.
+Two results belong together if the settings that a result depends on are the same: weights, statistics, recipe with all
+its constants, layer, kappa, seed, the clip begun from, precision, the chunk, which decides the last bits, and the
+versions of stjax and of jax, whose random numbers a run starts from. Not so the device, or how many processes share the
+work. Every line of a manifest carries a hash of them, its identity.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib.metadata
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from stjax import arrays
-from stjax.ascent.recipes import Recipe
+from stjax.ascent.regularizers import Bound
+from stjax.atlas import plan
 from stjax.atlas.plan import Job
+from stjax.atlas.request import Request
 from stjax.errors import UsageError
-from stjax.types import Clip
+from stjax.record import Record, Settings
 
-DECIDING = ("weights", "statistics", "recipe", "constants", "steps", "kappa", "seed", "prng", "precision", "chunk")
-"""The settings that tell one work from another; with them, of `versions`, those below."""
+DECIDING = (
+    "weights", "statistics", "recipe", "constants", "steps", "kappa", "seed", "prng", "initial", "precision", "chunk",
+)  # fmt: skip
+"""The settings that a result depends on; with them, of `versions`, those below."""
 VERSIONS = ("stjax", "jax")
+PACKAGES = (*VERSIONS, "jaxlib", "flax", "optax")
 
 
-def stamp(
-    settings: Mapping[str, Any], layer: str, recipe: Recipe, ahat: np.ndarray, chunk: int | None = None
-) -> dict[str, Any]:
-    """The settings of a layer's results, as its lines carry them, with their hash as `work`.
-
-    Args:
-      settings: what the run's layers share.
-      layer: an endpoint name.
-      recipe: what its name and steps do not say goes in as a short hash.
-      ahat: of the layer, likewise.
-      chunk: from `run.chunk_of`.
-    """
-    full = {
-        **settings,
-        "chunk": chunk,
-        "objective_weight": recipe.objective_weight,
-        "bound": recipe.bound._asdict() if isinstance(recipe.bound, Clip) else recipe.bound,
-        "constants": digest(repr(dataclasses.replace(recipe, name="", steps=1))),
-        "statistics": digest(np.asarray(ahat, np.float32).tobytes().hex()),
-    }
-    return full | {"work": digest([layer, _deciding(full)])}
+def identify(request: Request) -> Settings:
+    """The settings of a request's results, with their hash."""
+    model, recipe = request.model, request.unbound
+    precision = jnp.float32 if request.precision is None else request.precision
+    settings = Settings(
+        identity="",
+        model=model.name,
+        weights=model.checksum or digest(_arrays(model.params)),
+        statistics=digest(request.ahat.tobytes().hex()),
+        rough=model.statistics.rough.get(request.layer),
+        mean=tuple(map(float, model.preprocessing.mean)),
+        recipe=recipe.name,
+        steps=recipe.steps,
+        constants=digest(repr(dataclasses.replace(recipe, name="", steps=1))),
+        objective_weight=float(recipe.objective_weight),
+        bound=recipe.bound._asdict() if isinstance(recipe.bound, Bound) else recipe.bound,
+        kappa=float(request.kappa),
+        seed=int(request.seed),
+        prng=plan.prng(),
+        initial=None if request.initial is None else digest(_arrays(request.initial)),
+        precision=jnp.dtype(precision).name,
+        chunk=request.chunk_size,
+        device=jax.devices()[0].device_kind,
+        versions={name: importlib.metadata.version(name) for name in PACKAGES},
+    )
+    return dataclasses.replace(settings, identity=digest([request.layer, _deciding(settings)]))
 
 
 def digest(value: Any) -> str:
@@ -60,39 +73,37 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def agree(directory: Path, records: Iterable[Mapping[str, Any]], layer: str, settings: Mapping[str, Any]) -> None:
+def check_settings(directory: Path, records: Iterable[Record], layer: str, settings: Settings) -> None:
     """Refuses to put a layer's results beside others that were found with other settings.
 
     Raises:
       UsageError: the folder holds such; its text says what differs.
     """
     for record in records:
-        if record["layer"] == layer and record.get("work") != settings["work"]:
-            kept, asked = _deciding(record), _deciding(settings)
-            differ = [f"{n} {_short(kept.get(n))} (now {_short(asked[n])})" for n in asked if kept.get(n) != asked[n]]
+        if record.layer == layer and record.settings.identity != settings.identity:
+            there, now = _deciding(record.settings), _deciding(settings)
+            differ = [f"{n} {_short(there[n])} (now {_short(now[n])})" for n in now if there[n] != now[n]]
             raise UsageError(
                 f"a folder must hold one layer's results with one set of settings: {directory} has {layer} with "
                 f"{', '.join(differ)}; choose another with --out, or repeat those settings"
             )
 
 
-def missing(records: Iterable[Mapping[str, Any]], layer: str, asked: Sequence[Job]) -> list[Job]:
-    """The jobs of a layer that no record has, in the order asked."""
-    done = {job(record) for record in records if record["layer"] == layer}
-    return [each for each in asked if each not in done]
+def missing(records: Iterable[Record], request: Request) -> list[Job]:
+    """The jobs of a request that no record has, in the order asked."""
+    done = {job(record) for record in records if record.layer == request.layer}
+    return [each for each in request.jobs if each not in done]
 
 
-def job(record: Mapping[str, Any]) -> Job:
-    """The job of a manifest line. Lines of earlier versions know of one start alone."""
-    return Job(record["unit"], record["chi"], record.get("start", 0))
+def job(record: Record) -> Job:
+    """The job of a record."""
+    return Job(record.unit, record.chi, record.start)
 
 
-def flaw(directory: Path, record: Mapping[str, Any]) -> str | None:
+def damage(directory: Path, record: Record) -> str | None:
     """What is wrong with a record's array file, None if nothing is: all of it is read, against the checksum."""
-    if "sha256" not in record:
-        return "its record has no checksum"
     try:
-        arrays.load(directory / record["arrays"], record["sha256"])
+        arrays.load(directory / record.arrays, record.sha256)
     except FileNotFoundError:
         return "it is gone"
     except arrays.Damaged as error:
@@ -100,9 +111,15 @@ def flaw(directory: Path, record: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _deciding(settings: Mapping[str, Any]) -> dict[str, Any]:
-    versions = settings.get("versions") or {}
-    return {n: settings.get(n) for n in DECIDING} | {n: versions.get(n) for n in VERSIONS}
+def _arrays(tree: Any) -> list[list[str]]:
+    """Of each array its name and a hash, for what has no file whose checksum would tell."""
+    leaves = [(jax.tree_util.keystr(path), np.asarray(x)) for path, x in jax.tree_util.tree_leaves_with_path(tree)]
+    return [[name, f"{x.dtype}{x.shape}", hashlib.sha256(x.tobytes()).hexdigest()] for name, x in leaves]
+
+
+def _deciding(settings: Settings) -> dict[str, Any]:
+    versions = {name: settings.versions.get(name) for name in VERSIONS}
+    return {name: getattr(settings, name) for name in DECIDING} | versions
 
 
 def _short(value: Any) -> str:

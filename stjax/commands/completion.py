@@ -8,7 +8,7 @@ import typer
 
 from stjax import zoo
 from stjax.errors import UsageError
-from stjax.figures.records import bare
+from stjax.figures import bare
 
 
 def one_of(names: Iterable[str]) -> Callable[[str], list[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stjax import zoo
 from stjax.errors import UsageError, nearest
-from stjax.figures.records import bare
+from stjax.figures import bare
 from stjax.model import Model
 from stjax.networks.geometry import layer as layer_of
 from stjax.types import STREAMS

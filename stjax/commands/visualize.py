@@ -21,7 +21,7 @@ from stjax.commands.terminal import console, note
 from stjax.commands.units import chosen_units, layers_named, numbers
 from stjax.convert import store
 from stjax.errors import UsageError, choose
-from stjax.figures.records import bare
+from stjax.figures import bare
 from stjax.networks.geometry import layer as layer_of
 
 PRECISIONS = {"float32": None, "bfloat16": jnp.bfloat16}

@@ -18,8 +18,8 @@ GREY_LEVELS_PER_PIXEL = 6.375
 """255 / 40: flow of -20..20 px was coded in 0..255 when the networks were trained (method.md, section 3)."""
 
 
-def appearance(x: ArrayLike, mean: ArrayLike) -> Picture:
-    """A picture of an appearance input: the mean put back, then stretched to the full range of grey.
+def frames(x: ArrayLike, mean: ArrayLike) -> Picture:
+    """RGB as one sees it: the mean put back, then stretched to the full range of grey.
 
     p = 255 * (x + mean - min) / (max - min),    min and max over pixels and channels
 
@@ -31,12 +31,12 @@ def appearance(x: ArrayLike, mean: ArrayLike) -> Picture:
     Raises:
       UsageError: wrong shape, or values that are not finite.
 
-    >>> appearance([[[0, 0, 0], [0, 0, 1]]], mean=[0, 1, 2])
+    >>> frames([[[0, 0, 0], [0, 0, 1]]], mean=[0, 1, 2])
     array([[[  0,  85, 170],
             [  0,  85, 255]]], dtype=uint8)
 
-    As in Feichtenhofer et al., CVPR 2018. Each picture has its own stretch: greys do not compare between
-    pictures.
+    As in Feichtenhofer et al., CVPR 2018. Each picture or clip has its own stretch: greys compare between the frames
+    of a clip, not between clips.
     """
     values = _checked(x, 3) + np.asarray(mean, np.float32)
     return _stretch(values, float(values.min()), float(values.max()))
@@ -121,7 +121,7 @@ def legend(convention: str, side: int = 96) -> Picture:
     (array([255,   0,   0], dtype=uint8), array([128, 128, 128], dtype=uint8))
     """
     if convention not in ("direction", "components"):
-        raise UsageError(f"motion is drawn as direction or components, not as {convention!r}")
+        raise UsageError(f"flow is drawn as direction or components: got {convention!r}; nearest: direction")
     y, x = np.mgrid[:side, :side] - (side - 1) / 2
     radius = (side - 1) / 2
     distance = np.hypot(x, y)

@@ -7,33 +7,28 @@ import os
 import signal
 import threading
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from math import isfinite
 from pathlib import Path
 from types import TracebackType
 
-from numpy.typing import ArrayLike
-
-from stjax.endings import NOTHING_TO_SEE
 from stjax.figures.draw import draw_record
-from stjax.figures.records import Record, kinds, picture_paths
+from stjax.record import Record
 
 
 class Drawer:
     """Draws records as they are added; leaving the block waits for the last picture.
 
-    After an error or Ctrl-C, what has not been begun is left out: `lacking` finds it later.
+    After an error or Ctrl-C, what has not been begun is left out: `lacks_pictures` finds it later.
 
     Args:
       directory: the run's folder.
-      mean: as for `draw_record`.
       workers: processes that draw; 0 for one thread of this process, which is ready at once.
 
-    >>> with Drawer("atlas", 0.0) as drawer:
+    >>> with Drawer("atlas") as drawer:
     ...     pass
     """
 
-    def __init__(self, directory: str | Path, mean: ArrayLike, workers: int = 0) -> None:
-        self._directory, self._mean = directory, mean
+    def __init__(self, directory: str | Path, workers: int = 0) -> None:
+        self._directory = directory
         self._error: BaseException | None = None
         self._executor: Executor = ThreadPoolExecutor(1)
         if workers:
@@ -42,7 +37,7 @@ class Drawer:
             self._executor = ProcessPoolExecutor(workers, mp_context=start, initializer=_serve)
 
     def add(self, record: Record) -> None:
-        self._executor.submit(draw_record, self._directory, record, self._mean).add_done_callback(self._note)
+        self._executor.submit(draw_record, self._directory, record).add_done_callback(self._note)
 
     def __enter__(self) -> Drawer:
         return self
@@ -55,13 +50,6 @@ class Drawer:
     def _note(self, drawn: Future[list[Path]]) -> None:
         if not drawn.cancelled():
             self._error = self._error or drawn.exception()
-
-
-def lacking(directory: str | Path, record: Record) -> bool:
-    """Whether a picture of a record is missing that could be drawn: a run was stopped before, say."""
-    paths = picture_paths(directory, record)
-    shown = record["ending"] not in NOTHING_TO_SEE and isfinite(record.get("activation_end") or 0.0)
-    return shown and not all(paths[kind].exists() for kind in kinds(record))
 
 
 def _serve() -> None:

@@ -14,7 +14,7 @@ from stjax.errors import UsageError
 from stjax.files import MARK, claim, replacing
 
 FRAME_MS = 150
-"""How long one flow field is shown, as in the paper's figures (method.md, section 5)."""
+"""How long one flow field or frame is shown, as in the paper's figures (method.md, section 5)."""
 
 
 def png(path: Path, picture: NDArray[np.uint8]) -> Path:

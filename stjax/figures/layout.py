@@ -1,6 +1,6 @@
 """Pictures -> contact sheets: rows of units, columns of pictures, captions, a key and a line of provenance.
 
-Pure functions of uint8 arrays and words; files are written by `animate`, records are read by `draw`.
+Pure functions of uint8 arrays and words; files are written by `encode`, records are read by `look`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 Picture = NDArray[np.uint8]
 
-INK, SOFT, FAINT, MAHENDRAN = (24, 24, 27), (112, 112, 118), (222, 222, 226), (255, 255, 255)
+INK, SOFT, FAINT, WHITE = (24, 24, 27), (112, 112, 118), (222, 222, 226), (255, 255, 255)
+GROUND = (244, 244, 246)
+"""Of a cell beside a picture that is not square: told from the white of flow that stands still."""
 SMALLEST, LARGEST, MANY = 90, 168, 100
 """Side of a cell on a sheet, in pixels: smaller canvases are enlarged by a whole number, larger ones reduced.
-Cells of layers with more than MANY units are two thirds of that."""
+The longer side of a picture fills it. Cells of layers with more than MANY units are two thirds of that."""
 PENDING = "not run"
 MARGIN, GAP, CAPTION, HEADER, FOOTER = 28, 8, 19, 82, 46
 WORDS = 640
@@ -64,7 +66,7 @@ class Sheet:
       columns: from left to right.
       side: of a cell, pixels.
       named: labels are class names (on a line of their own), not bare numbers (in the margin).
-      still: one frame, with the fields of a motion column side by side; else all frames, played in place.
+      still: one frame, with some frames of each clip side by side; else all frames, played in place.
       key, key_words: the legend's picture and the lines beside it.
       provenance: the last line.
     """
@@ -85,7 +87,7 @@ class Sheet:
 
     @property
     def gap(self) -> int:
-        return 2 * GAP if self.still else GAP  # fields of one clip stand 2 px apart: clips must stand farther
+        return 2 * GAP if self.still else GAP  # frames of one clip stand 2 px apart: clips must stand farther
 
     @property
     def row_height(self) -> int:
@@ -125,7 +127,7 @@ def fit(side: int, count: int = 1) -> int:
 
 
 def resize(frames: Picture, side: int) -> Picture:
-    """Square frames at another size: square pixels below 24 px, Lanczos interpolation above.
+    """Frames in a square: their longer side fills it, and what is left beside them is one pale grey.
 
     Args:
       frames: (time, height, width, 3) uint8.
@@ -135,12 +137,33 @@ def resize(frames: Picture, side: int) -> Picture:
 
     >>> resize(np.array([[[[0] * 3, [9] * 3]] * 2], np.uint8), 4)[0, 0, :, 0]
     array([0, 0, 9, 9], dtype=uint8)
+    >>> resize(np.array([[[[0] * 3, [9] * 3]]], np.uint8), 4)[0, :, 0, 0]
+    array([244,   0,   0, 244], dtype=uint8)
     """
-    if frames.shape[1:3] == (side, side):
+    height, width = frames.shape[1:3]
+    high, wide = (max(1, round(side * each / max(height, width))) for each in (height, width))
+    scaled = scale(frames, high, wide)
+    if (high, wide) == (side, side):
+        return scaled
+    square = np.empty((len(frames), side, side, 3), np.uint8)
+    square[:] = GROUND
+    top, left = (side - high) // 2, (side - wide) // 2
+    square[:, top : top + high, left : left + wide] = scaled
+    return square
+
+
+def scale(frames: Picture, height: int, width: int) -> Picture:
+    """Frames at another size: square pixels below 24 px, Lanczos interpolation above.
+
+    Args:
+      frames: (time, height, width, 3) uint8.
+      height, width: pixels.
+    """
+    if frames.shape[1:3] == (height, width):
         return frames
-    # Below 24 px (conv1, conv2) the pixels are the message, and a smooth curve through them would be made up.
-    how = Image.Resampling.NEAREST if frames.shape[1] < 24 else Image.Resampling.LANCZOS
-    return np.stack([np.asarray(Image.fromarray(frame).resize((side, side), how)) for frame in frames])
+    # Below 24 px (first layers) the pixels are the message, and a smooth curve through them would be made up.
+    how = Image.Resampling.NEAREST if max(frames.shape[1:3]) < 24 else Image.Resampling.LANCZOS
+    return np.stack([np.asarray(Image.fromarray(frame).resize((width, height), how)) for frame in frames])
 
 
 def grid(count: int, block: tuple[int, int], limit: tuple[int, int]) -> tuple[int, int]:
@@ -192,7 +215,7 @@ def draw(sheet: Sheet, rows: Sequence[Row], across: int) -> Picture:
     width = 2 * MARGIN + max(body, words + key + MARGIN, _width(sheet.provenance, 11))
     top = HEADER + sheet.titles_height
     height = top + down * sheet.row_height + FOOTER
-    page = Image.new("RGB", (width, height), MAHENDRAN)
+    page = Image.new("RGB", (width, height), WHITE)
     pen = ImageDraw.Draw(page)
     _frame_page(sheet, page, pen)
     moving: list[tuple[int, int, Picture]] = []

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from stjax import arrays
 from stjax.endings import NOTHING_TO_SEE
-from stjax.figures.records import Record, array_path
+from stjax.figures.views import array_path
+from stjax.record import Record
+from stjax.types import STREAMS
 
 
 class Spread(NamedTuple):
@@ -37,12 +39,12 @@ def spreads(directory: str | Path, records: Sequence[Record]) -> list[Spread]:
 
     Args:
       directory: the run's folder.
-      records: manifest lines, of any layers.
+      records: of any layers.
     """
     groups: dict[tuple[str, int, float | None], list[Record]] = {}
     for record in records:
-        if record["ending"] not in NOTHING_TO_SEE and record.get("value") is not None:
-            groups.setdefault((record["layer"], record["unit"], record["chi"]), []).append(record)
+        if record.ending not in NOTHING_TO_SEE:
+            groups.setdefault((record.layer, record.unit, record.chi), []).append(record)
     found = []
     for (layer, unit, chi), group in groups.items():
         if len(group) < 2:
@@ -50,16 +52,16 @@ def spreads(directory: str | Path, records: Sequence[Record]) -> list[Spread]:
         clips = []
         for record in group:
             try:
-                clips.append(arrays.load(array_path(directory, record), record.get("sha256")))
+                clips.append(arrays.load(array_path(directory, record), record.sha256))
             except (arrays.Damaged, FileNotFoundError):
                 break
         else:
-            values = tuple(float(record["value"]) for record in sorted(group, key=lambda r: r.get("start", 0)))
-            found.append(Spread(layer, unit, chi, values, _alike(clips)))
+            values = tuple(record.value for record in sorted(group, key=lambda record: record.start))
+            found.append(Spread(layer, unit, chi, values, _mean_correlation(clips)))
     return found
 
 
-def words(found: Sequence[Spread]) -> str:
+def describe_spreads(found: Sequence[Spread]) -> str:
     """A layer's spreads in one line: medians over units and chi; nothing where there are none."""
     if not found:
         return ""
@@ -70,10 +72,10 @@ def words(found: Sequence[Spread]) -> str:
     )
 
 
-def _alike(clips: Sequence[dict[str, NDArray[np.float32]]]) -> float:
+def _mean_correlation(clips: Sequence[dict[str, NDArray[np.float32]]]) -> float:
     """The mean correlation of the streams over all pairs of clips."""
     each = []
-    for name in clips[0].keys() & {"appearance", "motion"}:
+    for name in clips[0].keys() & set(STREAMS):
         flat = np.stack([clip[name].ravel() for clip in clips]).astype(np.float64)
         flat -= flat.mean(axis=1, keepdims=True)
         flat /= np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), np.finfo(np.float64).tiny)

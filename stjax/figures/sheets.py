@@ -1,0 +1,257 @@
+"""Finished units -> the contact sheets of a layer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from stjax.errors import UsageError
+from stjax.figures import color, encode, layout
+from stjax.figures.look import Look, look
+from stjax.figures.views import (
+    CONVENTIONS,
+    FRAMES,
+    Column,
+    View,
+    bare,
+    columns,
+    conventions,
+    gain,
+    in_column,
+    view_in,
+    views,
+)
+from stjax.files import claim, discard
+from stjax.record import Coordinates, Record
+
+SHEETS = "sheets"
+"""The folder, below the run's, in which the sheets are."""
+
+STILL_PAGE, MOVING_PAGE = (2600, 2200), (1520, 1280)
+"""Largest page in pixels. A GIF of ten frames at this size takes 3 to 8 MB; a still may be printed."""
+
+KEY_WORDS = {
+    "direction": ("hue: direction of motion", "white: still", "full colour: fastest pixel of the clip"),
+    "components": ("red: u, to the right", "green: v, downward", "blue: speed; grey: still"),
+}
+
+
+def draw_layer(directory: str | Path, records: Sequence[Record], *, mp4: bool = False) -> list[Path]:
+    """Draws the contact sheets of one layer, laid out like the paper's figures: a row for each unit.
+
+    Columns are those of `views.columns`: streams that cannot be slow, then those that can at each chi, falling. Each
+    convention of flow gives animated pages (GIF) and still pages (PNG, with the first, middle and last frame of what
+    moves), in `sheets/LAYER-CONVENTION-PAGE.*`. Without flow the convention is called `frames`, and pages on which
+    nothing moves are PNG alone.
+
+    Where records repeat a (layer, unit, chi, start), the last one counts.
+
+    Args:
+      directory: the run's folder.
+      records: of layers of one name, in whatever stream.
+      mp4: write each animated page as MP4 as well: a tenth of the size, all colours.
+    Returns:
+      The files written. Pages left by an earlier, longer run of this layer are removed.
+    Raises:
+      UsageError: no records, records of several layers, an array that is missing or misshapen, or a sheet's name is
+        taken by a file that stjax did not make.
+    """
+    names = sorted({bare(record.layer) for record in records})
+    if len(names) != 1:
+        raise UsageError(f"a sheet shows one layer; these records are of {', '.join(names) or 'none'}")
+    directory, name = Path(directory), names[0]
+    latest = {record.coordinates: record for record in records}
+    units: dict[int, list[Record]] = {}
+    for record in sorted(latest.values(), key=lambda record: record.unit):
+        units.setdefault(record.unit, []).append(record)
+
+    plan = _Plan.of(directory, list(latest.values()))
+    written: list[Path] = []
+    for convention in conventions(latest.values()):
+        moves = any(view.moves for view in plan.views(convention))
+        sheets = [plan.sheet(name, convention, still) for still in ((False, True) if moves else (True,))]
+        # The same units on the animated page as on the still one of that number.
+        pages = -(-len(units) // min(_capacity(sheet, len(units)) for sheet in sheets))
+        length = -(-len(units) // pages)
+        for sheet in sheets:
+            still = sheet.still
+            _, down = layout.grid(length, (sheet.block_width, sheet.row_height), _limit(still))
+            for page in range(pages):
+                numbers = list(units)[page * length : (page + 1) * length]
+                rows = [plan.row(units[unit], convention) for unit in numbers]
+                part = replace(sheet, note=_note(sheet.note, numbers, len(units), page, pages))
+                frames = layout.draw(part, rows, -(-len(rows) // down))
+                path = directory / SHEETS / f"{name}-{convention}-{page + 1}.{'png' if still else 'gif'}"
+                claim(directory, path)
+                written.append(encode.png(path, frames[0]) if still else encode.gif(path, frames))
+                if mp4 and not still:
+                    written.append(encode.mp4(claim(directory, path.with_suffix(".mp4")), frames))
+    for path in sheet_paths(directory, name):
+        if path not in written:
+            discard(path)
+    return written
+
+
+def sheet_paths(directory: Path, name: str) -> list[Path]:
+    """What there is by the names of a layer's sheets."""
+    stem = directory / SHEETS / name
+    words = "|".join((*CONVENTIONS, FRAMES))
+    pattern = re.compile(re.escape(stem.name) + rf"-({words})-\d+\.(png|gif|mp4)")
+    folder = stem.parent
+    return [path for path in folder.iterdir() if pattern.fullmatch(path.name)] if folder.is_dir() else []
+
+
+def _limit(still: bool) -> tuple[int, int]:
+    return STILL_PAGE if still else MOVING_PAGE
+
+
+def _capacity(sheet: layout.Sheet, count: int) -> int:
+    """How many of a layer's units one page can take."""
+    across, down = layout.grid(count, (sheet.block_width, sheet.row_height), _limit(sheet.still))
+    return across * down
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """What the sheets of a layer have in common.
+
+    columns: from left to right.
+    streams: how each is to be drawn, by convention.
+    side: of a cell.
+    named: whether units have names.
+    provenance: where the records come from.
+    look: what there is to see of a record, in squares of that side.
+    """
+
+    columns: Sequence[Column]
+    streams: dict[str, dict[str, View]]
+    side: int
+    named: bool
+    provenance: str
+    look: Callable[[Record], Look]
+
+    @classmethod
+    def of(cls, directory: Path, records: Sequence[Record]) -> _Plan:
+        # A layer's records are all of one shape; of several layers, of one for each stream.
+        inputs = {each.name: each for record in records for each in record.inputs}
+        longest = max(max(each.length("height"), each.length("width")) for each in inputs.values())
+        side = layout.fit(longest, len({record.unit for record in records}))
+        by_coordinates = {record.coordinates: record for record in records}
+        # Four sheets show each record: up to half a GiB of coloured clips is kept.
+        frames = sum(view.length for each in inputs.values() for view in views(each))
+
+        @lru_cache(maxsize=max(1, 2**29 // (3 * frames * side**2)))
+        def at_size(which: Coordinates) -> Look:
+            seen = look(directory, by_coordinates[which])
+            return seen._replace(pictures={name: layout.resize(x, side) for name, x in seen.pictures.items()})
+
+        return cls(
+            columns=columns(records),
+            streams={
+                each.name: {convention: view_in(each, convention) for convention in (*CONVENTIONS, FRAMES)}
+                for each in inputs.values()
+            },
+            side=side,
+            named=any(record.name for record in records),
+            provenance=_provenance(records),
+            look=lambda record: at_size(record.coordinates),
+        )
+
+    def views(self, convention: str) -> list[View]:
+        """How the streams are drawn on a sheet, in the order of their columns."""
+        return [self.streams[stream][convention] for stream in dict.fromkeys(each.stream for each in self.columns)]
+
+    def sheet(self, name: str, convention: str, still: bool) -> layout.Sheet:
+        heads = []
+        for column in self.columns:
+            view = self.streams[column.stream][convention]
+            heads.append(layout.Column(column.title, _tiles(view.length) if still and view.moves else (0,)))
+        flow = convention in CONVENTIONS
+        sheet = layout.Sheet(
+            title=name,
+            note=self._words(convention, still),
+            columns=tuple(heads),
+            side=self.side,
+            named=self.named,
+            still=still,
+            key=color.legend(convention, 52) if flow else None,
+            key_words=KEY_WORDS.get(convention, ()),
+            provenance=self.provenance,
+        )
+        # Many chi make a wide row: cells give way before the page does.
+        excess = sheet.block_width - (_limit(still)[0] - 2 * layout.MARGIN)
+        if excess > 0:
+            tiles = sum(len(column.shown) if still else 1 for column in heads)
+            sheet = replace(sheet, side=max(48, self.side - -(-excess // tiles)))
+        return sheet
+
+    def row(self, records: Sequence[Record], convention: str) -> layout.Row:
+        """One unit's cells."""
+        cells = []
+        for column in self.columns:
+            record = in_column(records, column)
+            view = self.streams[column.stream][convention]
+            cells.append(layout.Cell(None, layout.PENDING) if record is None else self._cell(record, view))
+        name = next((record.name for record in records if record.name), None)
+        unit = str(records[0].unit)
+        return layout.Row(f"{unit}  {name}" if name else unit, tuple(cells))
+
+    def _cell(self, record: Record, view: View) -> layout.Cell:
+        seen = self.look(record)
+        frames = seen.pictures.get(view.name)
+        if frames is None:
+            return layout.Cell(None, seen.word or layout.PENDING)
+        fastest = seen.fastest.get(view.stream)
+        aside = "" if fastest is None else f"max {fastest:.1f} px"
+        return layout.Cell(frames, caption=gain(record), aside=aside)
+
+    def _words(self, convention: str, still: bool) -> str:
+        """What is drawn, in a line."""
+        shown = self.views(convention)
+        if convention in CONVENTIONS:
+            flow = " and ".join(view.stream for view in shown if view.convention == convention)
+            words = f"{flow} as {convention.replace('components', 'x, y, magnitude')}"
+        else:
+            words = " and ".join(view.stream for view in shown)
+        lengths = {view.length for view in shown if view.moves}
+        if not (still and lengths):
+            return words
+        kinds = {"field" if view.convention in CONVENTIONS else "frame" for view in shown if view.moves}
+        if len(lengths) > 1 or len(kinds) > 1:
+            return f"{words} \u00b7 first, middle and last {' or '.join(sorted(kinds))} of each clip"
+        numbers = ", ".join(str(number + 1) for number in _tiles(lengths.pop()))
+        return f"{words} \u00b7 {kinds.pop()}s {numbers} of each clip"
+
+
+def _tiles(length: int) -> tuple[int, ...]:
+    """The frames of a clip that a still sheet shows."""
+    return tuple(sorted({0, (length - 1) // 2, length - 1}))
+
+
+def _note(note: str, units: Sequence[int], count: int, page: int, pages: int) -> str:
+    words = f"unit {units[0]}" if len(units) == 1 else f"units {units[0]} to {units[-1]}"
+    return f"{note} \u00b7 {words}" + (f" of {count} \u00b7 page {page + 1} of {pages}" if pages > 1 else "")
+
+
+def common(values: Sequence[Any]) -> str:
+    """What records have in common; "several" where they differ."""
+    different = set(values)
+    value = different.pop() if len(different) == 1 else "several" if different else "not recorded"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _provenance(records: Sequence[Record]) -> str:
+    """Where a sheet comes from, in one line."""
+    all_settings = [record.settings for record in records]
+
+    def one(name: str) -> str:
+        return common([getattr(each, name) for each in all_settings])
+
+    parts = [f"model {one('model')}", f"recipe {one('recipe')}", f"{one('steps')} steps"]
+    parts += [f"seed {one('seed')}", f"kappa {one('kappa')}"]
+    parts += ["~: ahat is rough"] * any(each.rough for each in all_settings)
+    return " \u00b7 ".join([*parts, "drawn by stjax"])
