@@ -27,7 +27,7 @@ def maxima(network: Network, params: Params, clip: Clip) -> dict[str, Array]:
         m_{l,c} = max over clips, times and positions of a_l(x)_c
 
     Args:
-      network: static; `apply` returns (scores, activations), before the ReLU for convolutions.
+      network: static; `apply` returns (scores, activations), before the ReLU for convolutions, channels last.
       params: traced, so other parameters cost no second compilation.
       clip: *batch time ..., in network units. Without a stream, the layers that see it are absent.
     Returns:
@@ -55,7 +55,7 @@ def merge(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]) -> 
     return merged
 
 
-def record(network: Network, params: Params, clips: Iterable[Clip]) -> Maxima:
+def record_maxima(network: Network, params: Params, clips: Iterable[Clip]) -> Maxima:
     """Runs a network over a data set and keeps each unit's largest activation.
 
         ahat_{l,c} = max_x max_{t,y,x} a_l(x)_c
@@ -64,9 +64,9 @@ def record(network: Network, params: Params, clips: Iterable[Clip]) -> Maxima:
     up to float rounding of the convolutions.
 
     Args:
-      network: static; see `maxima`.
+      network: any; static, see `maxima`.
       params: its parameters.
-      clips: batches (or single clips) in network units; some may lack a stream.
+      clips: batches (or single clips) in network units; some may lack a stream, if the network takes such.
     Returns:
       Layer -> (channels,) float32, as measured: see `divisors` before dividing.
     Raises:
@@ -94,7 +94,7 @@ def divisors(ahat: Mapping[str, np.ndarray], share: float = FLOOR_SHARE) -> Maxi
     A unit that never fired has no dynamic range of its own; the floor keeps its objective finite.
 
     Args:
-      ahat: layer -> (channels,), as `record` measured it.
+      ahat: layer -> (channels,), as `record_maxima` measured it.
       share: of the median, in (0, 1].
     Returns:
       Layer -> (channels,), positive.
