@@ -198,7 +198,9 @@ def test_until_computes_what_is_needed_and_no_more(form):
 
     @jax.jit
     def each(clip):
-        return network.apply({"params": params}, clip)[1], {layer: evaluate(layer, clip) for layer in network.layer_names}
+        return network.apply({"params": params}, clip)[1], {
+            layer: evaluate(layer, clip) for layer in network.layer_names
+        }
 
     full, parts = each(clip)
     for layer, (scores, part) in parts.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import partial
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -12,7 +13,7 @@ from jaxtyping import Float
 
 from stjax.compilation import jit
 from stjax.errors import UsageError
-from stjax.types import Clip, Network, Params
+from stjax.types import Clip, Network, Params, streams
 
 FLOOR_SHARE = 0.1
 """Least usable ahat, as a share of the median of a layer's positive ones."""
@@ -27,13 +28,23 @@ def maxima(network: Network, params: Params, clip: Clip) -> dict[str, Array]:
         m_{l,c} = max over clips, times and positions of a_l(x)_c
 
     Args:
-      network: static; `apply` returns (scores, activations), before the ReLU for convolutions, channels last.
+      network: static; `apply` returns (scores, activations) of one clip, before the ReLU for convolutions.
       params: traced, so other parameters cost no second compilation.
       clip: *batch time ..., in network units. Without a stream, the layers that see it are absent.
     Returns:
       Layer -> (channels,); NaN for a unit that has any activation that is not finite.
     """
-    _, activations = network.apply({"params": params}, clip)
+
+    def one(clip: Clip) -> dict[str, Array]:
+        return network.apply({"params": params}, clip)[1]
+
+    given = streams(network.inputs, clip)
+    batch = next((x.ndim - len(each.shape) for each, x in given), 0)
+    if batch:
+        flat = clip._replace(**{each.name: x.reshape(-1, *x.shape[batch:]) for each, x in given})
+        activations = jax.vmap(one)(flat)
+    else:
+        activations = one(clip)
     return {layer: _finite_max(a, tuple(range(a.ndim - 1))) for layer, a in activations.items()}
 
 

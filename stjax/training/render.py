@@ -97,7 +97,7 @@ def motion_fields(
 ) -> tuple[Bool[Array, "fields side side"], Float[Array, "fields side side uv=2"]]:
     """Where the shape is in each frame of `times`, and the exact flow from there to the next frame, pixels."""
     x, y = grid(side)
-    now, then = turning(times), turning(np.asarray(times) + 1)
+    now, then = turning(times), turning([t + 1 for t in times])
     # Going back, the camera undoes what it did.
     ways = jnp.stack([displacement(_still(side), step, x, y), displacement(step, _still(side), x, y)])
 
