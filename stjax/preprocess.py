@@ -1,6 +1,6 @@
 """Pixels and flow displacements <-> network units (grey levels): every mean, scale and clip lives here.
 
-Both streams share one scale. A frame is RGB 0..255 minus a mean. A flow field is clipped to +-20 px,
+Frames and flow share one scale. A frame is RGB 0..255 minus a mean. A flow field is clipped to +-20 px,
 coded in 8 bits as round(255 (v + 20) / 40), and then minus 128: 6.375 grey levels per pixel.
 """
 
@@ -11,6 +11,8 @@ from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+from stjax.types import Clip, Input, streams
 
 VGG_MEAN = (123.68, 116.779, 103.939)
 """Mean RGB of ILSVRC-2012 as published with VGG-16 (Simonyan & Zisserman, 2015)."""
@@ -76,12 +78,20 @@ def decode_flow(motion: Any) -> Float[Array, "*batch uv=2"]:
     return jnp.asarray(motion, jnp.float32) / FLOW_SCALE
 
 
-def flip(clip: Any) -> Any:
-    """A clip seen in a mirror: x reversed, and u negated, since a flow vector is mirrored too."""
-    appearance, motion = clip
-    if appearance is not None:
-        appearance = jnp.flip(appearance, axis=-2)
-    if motion is not None:
-        signs = jnp.broadcast_to(jnp.asarray([-1.0, 1.0], motion.dtype), motion.shape)
-        motion = jnp.flip(motion, axis=-2) * signs
-    return type(clip)(appearance, motion)
+def flip(inputs: tuple[Input, ...], clip: Clip) -> Clip:
+    """A clip seen in a mirror: x reversed, and u negated where a stream is flow, since a flow vector is mirrored too.
+
+    Args:
+      inputs: what the clip's streams are; only their kinds are read.
+      clip: *batch time ..., in network units.
+
+    >>> flow = Input(name="motion", kind="flow", shape=(1, 1, 1, 2, 2))
+    >>> flip((flow,), Clip(motion=jnp.arange(4.0).reshape(flow.shape))).motion.ravel().tolist()
+    [-2.0, 3.0, -0.0, 1.0]
+    """
+
+    def mirror(each: Input, x: Array) -> Array:
+        x = jnp.flip(x, axis=-2)
+        return x * jnp.broadcast_to(jnp.asarray([-1.0, 1.0], x.dtype), x.shape) if each.kind == "flow" else x
+
+    return clip._replace(**{each.name: mirror(each, jnp.asarray(x)) for each, x in streams(inputs, clip)})

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stjax.calibrate import calibrated
+from stjax.analysis.calibration import calibrated
 from stjax.errors import UsageError, nearest
 from stjax.model import Model, Part, Statistics
 from stjax.networks.adapted import Adapted

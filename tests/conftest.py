@@ -29,7 +29,10 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # Not figures, whose arrays are NumPy's and annotated in its own way (ArrayLike cannot be checked at run time).
-CHECKED = ("types", "preprocess", "networks", "ascent", "video", "convert", "atlas", "training", "zoo")
+CHECKED = (
+    *("types", "preprocess", "networks", "ascent", "video", "model"),
+    *("convert", "atlas", "training", "analysis", "zoo"),
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -56,10 +59,9 @@ def slim(**changes: Any) -> TwoStream:
     return TwoStream(**settings | changes)
 
 
-def draw_params(network: TwoStream, seed: int = 0) -> dict[str, Any]:
+def draw_params(network: Any, seed: int = 0) -> dict[str, Any]:
     """Random kernels that keep activations at the size of the input, and random biases."""
-    from stjax.convert.store import parameter_shapes
-    from stjax.convert.tree import unflatten
+    from stjax.convert.tree import flatten, unflatten
 
     rng = np.random.default_rng(seed)
 
@@ -67,19 +69,23 @@ def draw_params(network: TwoStream, seed: int = 0) -> dict[str, Any]:
         spread = 3.0 if len(shape) == 1 else np.sqrt(2.0 / np.prod(shape[:-1]))
         return (spread * rng.normal(size=shape)).astype(np.float32)
 
-    flat = {name: draw(shape) for name, shape in parameter_shapes(network).items()}
+    shapes = jax.eval_shape(network.init, jax.random.key(0), draw_clip(network))["params"]
+    flat = {name: draw(leaf.shape) for name, leaf in flatten(shapes).items()}
     return jax.tree.map(jax.numpy.asarray, unflatten(flat))
 
 
-def draw_clip(network: TwoStream, *batch: int, seed: int = 1, side: int | None = None) -> Clip:
-    """Noise in grey levels, the size of the network's input unless told."""
+def draw_clip(network: Any, *batch: int, seed: int = 1, side: int | None = None) -> Clip:
+    """Noise in grey levels, of the shapes that a network declares; as high and wide as `side`, if that is given."""
     from stjax import Clip
 
     rng = np.random.default_rng(seed)
-    side = side or network.input_size
-    appearance = rng.uniform(-100, 100, (*batch, network.samples, side, side, 3))
-    motion = rng.uniform(-100, 100, (*batch, network.samples, network.fields, side, side, 2))
-    return Clip(*(jax.numpy.asarray(x, jax.numpy.float32) for x in (appearance, motion)))
+
+    def draw(shape: tuple[int, ...]) -> jax.Array:
+        size = shape[-3:-1] if side is None else (side, side)
+        drawn = rng.uniform(-100, 100, (*batch, *shape[:-3], *size, shape[-1]))
+        return jax.numpy.asarray(drawn, jax.numpy.float32)
+
+    return Clip(**{each.name: draw(each.shape) for each in network.inputs})
 
 
 @pytest.fixture(scope="session")
@@ -95,20 +101,20 @@ def params(network: TwoStream) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def ahat(network: TwoStream, params: dict[str, Any]) -> dict[str, np.ndarray]:
     """The largest activation of each unit over four clips of noise, as a run divides by it."""
-    from stjax.video.statistics import divisors, record
+    from stjax.analysis.statistics import divisors, record_maxima
 
-    return divisors(record(network, params, [draw_clip(network, 4, seed=2)]))
+    return divisors(record_maxima(network, params, [draw_clip(network, 4, seed=2)]))
 
 
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory, network: TwoStream, params: Any, ahat: Any) -> Path:
     """A file of the slim network, for the command line; one layer has no statistics."""
     from stjax.convert import store
-    from stjax.convert.store import Model, Part, Statistics
+    from stjax.model import Model, Part, Statistics
 
     model = Model(
         name="slim",
-        module=network,
+        network=network,
         params=params,
         statistics=Statistics({layer: a for layer, a in ahat.items() if layer != "motion/fc4"}, "noise"),
         parts=(Part("all", False, "random"),),

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from stjax.preprocess import decode_flow
-from stjax.training import generated
+from stjax.training import generated, render
 from stjax.training.generated import CLASSES, KINDS, MOTION_OF, SHAPE_OF
+from stjax.types import Clip, Input
 
 KEY = jax.random.key(7)
 COUNT = 2 * len(CLASSES)
@@ -158,3 +159,81 @@ def test_perturbing_loses_fields_and_keeps_the_frame_in_sight(examples):
     lost = (np.asarray(views.motion) == 0).all((1, 3, 4, 5))
     assert 0 < lost.mean() < 0.2
     assert np.abs(np.asarray(views.appearance) - clip.appearance[None]).max() < 80
+
+
+def shown(*inputs: Input, first: int = 0, count: int = 4) -> Clip:
+    return jax.tree.map(np.asarray, generated.clips(KEY, first, count, inputs))
+
+
+def frames_of(*shape: int, name: str = "appearance", slow: str | None = "time") -> Input:
+    return Input(name=name, kind="rgb", shape=(*shape, 3), slow=slow)
+
+
+def flow_of(*shape: int, slow: str | None = "fields") -> Input:
+    return Input(name="motion", kind="flow", shape=(*shape, 2), slow=slow)
+
+
+def test_the_two_stream_networks_clips_are_those_of_training(examples):
+    clip = shown(frames_of(1, 64, 64, slow=None), flow_of(1, 10, 64, 64), count=COUNT)
+    for a, b in zip(clip, examples.clip, strict=True):
+        assert np.abs(a - b).max() <= 1
+        assert (a == b).mean() > 0.9999
+    few = shown(frames_of(3, 64, 64, slow=None), flow_of(3, 4, 64, 64), count=COUNT)
+    assert few.motion.shape == (COUNT, 3, 4, 64, 64, 2)
+    for t in range(3):
+        assert (few.motion[:, t] == clip.motion[:, 0, :4]).mean() > 0.9999
+        assert (few.appearance[:, t] == clip.appearance[:, 0]).mean() > 0.9999
+
+
+def test_a_clip_runs_back_where_the_drawn_one_ends():
+    assert render.turning(range(-7, 9)).tolist() == [2, 1, *range(11), 9, 8, 7]
+    places = render.turning(range(-100, 100))
+    assert (np.abs(np.diff(places)) == 1).all()
+    assert places.min() == 0
+    assert places.max() == 10
+
+
+@pytest.mark.parametrize("label", [2, 7, 11, 20, 24])
+def test_frames_move_as_their_flow_says(label):
+    """Each pixel of a frame is found where its flow carries it in the next, also after the clip has turned round."""
+    frames, flow = shown(frames_of(14, 64, 64), flow_of(14, 1, 64, 64, slow="time"), first=label, count=1)
+    frames, flow = frames[0], decode_flow(flow[0, :, 0] + 0.5)
+    y, x = np.mgrid[:64, :64]
+    moved, stood = [], []
+    for now, later, (u, v) in zip(frames, frames[1:], np.moveaxis(np.asarray(flow), -1, 1), strict=False):
+        column, row = (np.rint(a).astype(int) for a in (x + u, y + v))
+        inside = (column >= 0) & (column < 64) & (row >= 0) & (row < 64) & (np.hypot(u, v) > 1.5)
+        if inside.sum() < 50:
+            continue
+        moved.append(np.abs(later[row[inside], column[inside]] - now[inside]).mean())
+        stood.append(np.abs(later[inside] - now[inside]).mean())
+    # The picture's own noise, and flow's, are in both.
+    assert np.mean(moved) < 0.8 * np.mean(stood)
+
+
+def test_a_still_is_the_frame_in_the_middle():
+    still = shown(frames_of(1, 64, 64, slow=None)).appearance[:, 0]
+    frames = shown(frames_of(9, 64, 64)).appearance
+    # But for noise, of which every frame has its own.
+    error = np.abs(frames - still[:, None]).mean((0, 2, 3, 4))
+    assert error.argmin() == 4
+
+
+def test_what_is_not_square_is_the_middle_of_a_square():
+    wide, square = shown(frames_of(4, 24, 40)).appearance, shown(frames_of(4, 40, 40)).appearance
+    assert wide.shape == (4, 4, 24, 40, 3)
+    assert (wide == square[:, :, 8:32]).mean() > 0.9999
+    tall = shown(flow_of(1, 2, 40, 24)).motion
+    assert (tall == shown(flow_of(1, 2, 40, 40)).motion[..., 8:32, :]).mean() > 0.9999
+
+
+def test_more_fields_begin_with_the_same():
+    ten, sixteen = shown(flow_of(1, 10, 32, 32)).motion, shown(flow_of(1, 16, 32, 32)).motion
+    assert (sixteen[:, :, :10] == ten).mean() > 0.9999
+    assert sixteen.shape == (4, 1, 16, 32, 32, 2)
+
+
+def test_two_streams_of_frames_show_one_scene():
+    slow, fast = shown(frames_of(3, 32, 32), frames_of(9, 32, 32, name="motion"))
+    error = np.abs(fast[:, 3:6] - slow).mean((0, 2, 3, 4))
+    assert error.max() < np.abs(fast[:, 0] - slow[:, 1]).mean()

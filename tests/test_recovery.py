@@ -1,4 +1,4 @@
-"""The measures of truth, tried on flow whose motion is drawn by hand, and on generated clips."""
+"""The measures of recovery, tried on flow whose motion is drawn by hand, and on generated clips."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stjax import Clip
-from stjax.training import generated, truth
+from stjax import Clip, Input
+from stjax.analysis import recovery
+from stjax.training import generated
 
 SIDE, FIELDS = 64, 10
+FLOW = Input(name="motion", kind="flow", shape=(1, FIELDS, SIDE, SIDE, 2), slow="fields")
 Y, X = np.mgrid[:SIDE, :SIDE].astype(np.float32)
 DX, DY = X - 40, Y - 24
 DISC = (np.hypot(DX, DY) < 11)[..., None]
@@ -31,18 +33,18 @@ def clip_of(field: np.ndarray, course: np.ndarray, noise: float = 0.3) -> np.nda
     return (6.375 * (flow + noise * rng.normal(size=flow.shape))[None]).astype(np.float32)
 
 
-def match(*clips: np.ndarray) -> truth.Match:
+def match(*clips: np.ndarray) -> recovery.MotionMatch:
     """Of a few clips, always eight at a time: one compilation serves all tests."""
     eight = np.stack([*clips, *[clips[-1]] * (8 - len(clips))])
-    return jax.tree.map(lambda a: np.asarray(a)[: len(clips)], recovery.match(jnp.asarray(eight)))
+    return jax.tree.map(lambda a: np.asarray(a)[: len(clips)], recovery.match_motion(jnp.asarray(eight)))
 
 
 def class_of(name: str) -> int:
-    return next(c for c, index in enumerate(truth.TRUTH) if truth.NAMES[index] == name)
+    return next(c for c, index in enumerate(recovery.TRUTH) if recovery.NAMES[index] == name)
 
 
 @pytest.fixture(scope="module")
-def drawn() -> tuple[list[str], truth.Match]:
+def drawn() -> tuple[list[str], recovery.MotionMatch]:
     """Every steady motion at 2 px per field, and both shakings with a period of five fields."""
     k = np.arange(FIELDS)
     names = [*SHAPES, "shaking left and right", "shaking up and down"]
@@ -54,7 +56,7 @@ def drawn() -> tuple[list[str], truth.Match]:
 
 def test_a_drawn_motion_matches_its_own_template_best(drawn):
     names, found = drawn
-    best = [truth.NAMES[i] for i in np.asarray(found.correlation).argmax(-1)]
+    best = [recovery.NAMES[i] for i in np.asarray(found.correlation).argmax(-1)]
     assert best == names
     assert np.asarray(found.correlation).max() <= 1.0
 
@@ -72,13 +74,13 @@ def test_speed_and_frequency_are_those_drawn(drawn):
 def test_a_template_sits_where_the_motion_is(drawn):
     names, found = drawn
     for i, name in enumerate(names):
-        place = np.asarray(found.place)[i, truth.NAMES.index(name)]
+        place = np.asarray(found.place)[i, recovery.NAMES.index(name)]
         np.testing.assert_allclose(place, [24, 40], atol=3.0, err_msg=name)
 
 
 def test_the_filter_names_generated_clips():
     clip, known = generated.examples(jax.random.key(2**31 - 1), 0, 48)
-    got = recovery.recover(recovery.match(clip.motion), known.label)
+    got = recovery.recover(recovery.match_motion(clip.motion), known.label)
     assert got.motion.mean() >= 0.9
     assert got.profile.mean() >= 0.9
     shakes = np.asarray(known.period) > 0
@@ -89,8 +91,8 @@ def test_a_mirrored_clip_moves_the_other_way():
     from stjax.preprocess import flip
 
     motion = clip_of(SHAPES["left"], np.full(FIELDS, 2.0))
-    found = match(np.asarray(flip(Clip(None, jnp.asarray(motion))).motion))
-    assert truth.NAMES[int(found.correlation.argmax())] == "right"
+    found = match(np.asarray(flip((FLOW,), Clip(None, jnp.asarray(motion))).motion))
+    assert recovery.NAMES[int(found.correlation.argmax())] == "right"
 
 
 def test_strength_does_not_change_what_is_found():
@@ -107,8 +109,8 @@ def test_no_motion_matches_nothing():
 
 
 def test_every_class_has_a_template():
-    assert len(truth.TRUTH) == len(generated.CLASSES)
-    assert {truth.NAMES[i] for i in truth.TRUTH} == set(truth.NAMES)
+    assert len(recovery.TRUTH) == len(generated.CLASSES)
+    assert {recovery.NAMES[i] for i in recovery.TRUTH} == set(recovery.NAMES)
 
 
 def test_pairs_differ_in_one_kind_alone():

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from stjax import Clip
-from stjax.training import generated, scores
+from stjax.analysis import scores
+from stjax.training import generated
 from stjax.training.generated import CLASSES
 
 COUNT = 2 * len(CLASSES)
@@ -16,6 +17,8 @@ COUNT = 2 * len(CLASSES)
 
 class Knows:
     """A judge that says class 3 whatever it sees."""
+
+    inputs = layers = ()
 
     @staticmethod
     def apply(variables, clip):
@@ -26,28 +29,28 @@ JUDGES = [(Knows, {})]
 
 
 @pytest.fixture(scope="module")
-def real() -> scores.Record:
+def real() -> scores.Measurements:
     made = generated.examples(jax.random.key(generated.HELD_OUT), 0, COUNT)
-    return scores.record(Clip(*(x[:, None] for x in made.clip)), made.truth.label, JUDGES)
+    return scores.measure(Clip(*(x[:, None] for x in made.clip)), made.truth.label, JUDGES)
 
 
-def ignorant(kind: str) -> scores.Record:
-    return scores.record(*scores.ignorant(kind, COUNT), JUDGES)
+def uninformed(kind: str) -> scores.Measurements:
+    return scores.measure(*scores.uninformed(kind, COUNT), JUDGES)
 
 
 def test_generated_clips_show_what_they_are(real):
-    found = scores.scores(real)
-    assert min(float(found[m][0]) for m in (scores.STEADY, scores.SHAKING, scores.SWINGS, scores.CALM)) >= 0.85
+    found = scores.motion_scores(real)
+    assert min(float(found[m][0]) for m in (scores.STEADY, scores.SHAKING, scores.SWINGS, scores.LASTING)) >= 0.85
 
 
 def test_fast_over_slow_is_three_inside_the_shape(real):
     # Outlines move 2.3-3.7 and 0.7-1.3 px per field: 3 on average. Over the whole picture it would be 1.3.
-    assert float(scores.scores(real)[scores.RATIO][0]) == pytest.approx(3.0, abs=1.0)
-    assert float(scores.scores(real)[scores.SPEED][0]) > 1.0
+    assert float(scores.motion_scores(real)[scores.RATIO][0]) == pytest.approx(3.0, abs=1.0)
+    assert float(scores.motion_scores(real)[scores.SPEED][0]) > 1.0
 
 
 def test_shuffled_names_score_at_chance(real):
-    shuffled = [scores.scores(scores.shuffle(real, seed)) for seed in range(20)]
+    shuffled = [scores.motion_scores(scores.shuffle(real, seed)) for seed in range(20)]
     assert np.mean([s[scores.STEADY] for s in shuffled]) == pytest.approx(0.1, abs=0.06)
     assert np.mean([s[scores.SHAKING] for s in shuffled]) == pytest.approx(0.14, abs=0.08)
 
@@ -61,27 +64,27 @@ def test_shuffled_names_score_at_chance(real):
     ],
 )
 def test_clips_that_know_nothing_score_at_chance(kind, steady, shaking):
-    found = scores.scores(ignorant(kind))
+    found = scores.motion_scores(uninformed(kind))
     assert float(found[scores.STEADY][0]) <= steady
     assert float(found[scores.SHAKING][0]) <= shaking
 
 
 def test_what_is_random_in_time_is_taken_for_shaking_and_what_lasts_is_not():
-    flicker, lasting = (scores.scores(ignorant(kind)) for kind in scores.IGNORANT[1::-1])
+    flicker, lasting = (scores.motion_scores(uninformed(kind)) for kind in scores.UNINFORMED[1::-1])
     assert float(flicker[scores.SWINGS][0]) > 0.2
     assert float(lasting[scores.SWINGS][0]) == 0.0
-    assert (float(lasting[scores.CALM][0]), float(flicker[scores.CALM][0])) == pytest.approx((1.0, 0.0), abs=0.1)
+    assert (float(lasting[scores.LASTING][0]), float(flicker[scores.LASTING][0])) == pytest.approx((1.0, 0.0), abs=0.1)
 
 
 def test_a_judge_that_says_one_class_names_one_in_28_right(real):
-    assert scores.named(real).tolist() == [[pytest.approx(1 / len(CLASSES))]]
+    assert scores.share_named(real).tolist() == [[pytest.approx(1 / len(CLASSES))]]
 
 
 def test_joined_records_score_as_their_mean(real):
     halves = [
-        scores.Record(*(a[:, part] if name == "said" else a[part] for name, a in real._asdict().items()))
+        scores.Measurements(*(a[:, part] if name == "answers" else a[part] for name, a in real._asdict().items()))
         for part in (slice(0, 28), slice(28, None))
     ]
-    whole, parts = scores.scores(scores.join(halves)), [scores.scores(half) for half in halves]
+    whole, parts = scores.motion_scores(scores.join(halves)), [scores.motion_scores(half) for half in halves]
     assert float(whole[scores.STEADY][0]) == pytest.approx(np.mean([p[scores.STEADY] for p in parts]))
-    np.testing.assert_array_equal(scores.join(halves).said, real.said)
+    np.testing.assert_array_equal(scores.join(halves).answers, real.answers)

@@ -10,13 +10,13 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from conftest import draw_params
 
-from stjax.convert.store import parameter_shapes, read_tensors
-from stjax.convert.tree import unflatten
+from stjax.analysis.statistics import FLOOR_SHARE, divisors, growth, merge, record_maxima
+from stjax.convert.store import read_tensors
 from stjax.errors import UsageError
 from stjax.networks.two_stream import TwoStream
 from stjax.types import Clip
-from stjax.video.statistics import FLOOR_SHARE, divisors, growth, merge, record
 
 SLIM = TwoStream(widths=((4,), (8,)), fields=2, input_size=32)
 SHIPPED = Path(__file__).parents[1] / "weights" / "vgg16-imagenet.statistics.safetensors"
@@ -31,9 +31,7 @@ def clips() -> Clip:
 
 @pytest.fixture(scope="module")
 def params():
-    rng = np.random.default_rng(1)
-    shapes = parameter_shapes(SLIM).items()
-    return unflatten({name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes})
+    return draw_params(SLIM, seed=1)
 
 
 def batches(clips: Clip, *sizes: int) -> list[Clip]:
@@ -49,39 +47,43 @@ def test_record_equals_numpy(clips, params):
             seen = expected.setdefault(layer, np.full(a.shape[-1], -np.inf))
             for position in np.asarray(a).reshape(-1, a.shape[-1]):
                 seen[:] = np.maximum(seen, position)
-    recorded = record(SLIM, params, [clips])
-    assert set(recorded) == set(SLIM.layers)
+    recorded = record_maxima(SLIM, params, [clips])
+    assert set(recorded) == set(SLIM.layer_names)
     for layer, values in recorded.items():
         np.testing.assert_allclose(values, expected[layer], rtol=1e-4, atol=1e-2, err_msg=layer)
 
 
 def test_maxima_are_taken_before_the_relu(clips, params):
     shifted = jax.tree.map(lambda a: a - 1e6 if a.ndim == 1 else a, params)
-    assert (record(SLIM, shifted, [clips])["appearance/conv1_1"] < 0).all()
+    assert (record_maxima(SLIM, shifted, [clips])["appearance/conv1_1"] < 0).all()
 
 
 def test_split_into_batches_does_not_matter(clips, params):
-    whole, split = record(SLIM, params, [clips]), record(SLIM, params, batches(clips, 1, 1, 1, 1, 1)[::-1])
-    for layer in SLIM.layers:
+    whole, split = (
+        record_maxima(SLIM, params, [clips]),
+        record_maxima(SLIM, params, batches(clips, 1, 1, 1, 1, 1)[::-1]),
+    )
+    for layer in SLIM.layer_names:
         np.testing.assert_allclose(split[layer], whole[layer], rtol=1e-4, atol=1e-2, err_msg=layer)
 
 
 def test_recording_twice_gives_the_same_bits(clips, params):
-    first, second = (record(SLIM, params, batches(clips, 1, 1)) for _ in range(2))
-    assert all((first[layer] == second[layer]).all() for layer in SLIM.layers)
+    first, second = (record_maxima(SLIM, params, batches(clips, 1, 1)) for _ in range(2))
+    assert all((first[layer] == second[layer]).all() for layer in SLIM.layer_names)
 
 
 def test_clips_may_lack_a_stream(clips, params):
     stills = Clip(clips.appearance, None)
-    assert set(record(SLIM, params, [stills])) == {"appearance/conv1_1", "appearance/conv2_1"}
-    both = record(SLIM, params, [stills, Clip(None, clips.motion)])
-    assert set(both) == set(SLIM.layers) - {"conv2_fusion"}
+    assert set(record_maxima(SLIM, params, [stills])) == {"appearance/conv1_1", "appearance/conv2_1"}
+    both = record_maxima(SLIM, params, [stills, Clip(None, clips.motion)])
+    assert set(both) == set(SLIM.layer_names) - {"conv2_fusion"}
 
 
 class Counted:
     """A network that is no flax module and counts how often it is traced."""
 
     traces = 0
+    inputs, layers = SLIM.inputs, ()
 
     def apply(self, variables, clip, /):
         self.traces += 1
@@ -91,7 +93,7 @@ class Counted:
 def test_equal_shapes_compile_once(clips):
     network = Counted()
     for bias in (1.0, 2.0):
-        recorded = record(network, {"bias": bias}, batches(clips, 1, 1, 1, 1, 1))
+        recorded = record_maxima(network, {"bias": bias}, batches(clips, 1, 1, 1, 1, 1))
         np.testing.assert_allclose(recorded["sum"], clips.appearance.max((0, 1, 2, 3)) + bias, rtol=1e-6)
     assert network.traces == 1
 
@@ -100,9 +102,9 @@ def test_broken_activations_are_refused(clips, params):
     bad = np.array(clips.appearance)
     bad[3, 0, 7, 7, 0] = np.nan
     with pytest.raises(UsageError, match=r"finite.*appearance/conv1_1.*batch 3"):
-        record(SLIM, params, batches(Clip(bad, clips.motion), 1, 1, 1, 1, 1))
+        record_maxima(SLIM, params, batches(Clip(bad, clips.motion), 1, 1, 1, 1, 1))
     with pytest.raises(UsageError, match="at least one clip"):
-        record(SLIM, params, [])
+        record_maxima(SLIM, params, [])
 
 
 def test_divisors_lift_dead_units_only():
@@ -124,9 +126,9 @@ def test_shipped_numbers_cover_every_convolution():
     ahat, metadata = read_tensors(SHIPPED)
     module = TwoStream()
     widths = [w for block in module.widths for w in block]
-    assert set(ahat) == set(module.layers)
-    assert {layer: ahat[layer].shape for layer in module.layers} == dict(
-        zip(module.layers, [(w,) for w in (*widths, *widths, 512)], strict=True)
+    assert set(ahat) == set(module.layer_names)
+    assert {layer: ahat[layer].shape for layer in module.layer_names} == dict(
+        zip(module.layer_names, [(w,) for w in (*widths, *widths, 512)], strict=True)
     )
     for layer, values in ahat.items():
         assert values.dtype == np.float32, layer

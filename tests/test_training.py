@@ -14,13 +14,14 @@ from conftest import draw_clip, draw_params, slim
 
 from stjax import Clip, UsageError
 from stjax.convert import store
+from stjax.model import Model, Statistics
 from stjax.training import checkpoint
 from stjax.training.evaluation import evaluate
-from stjax.training.fit import Head, Labelled, Settings, State, cross_entropy, fit, worsen
-from stjax.training.normalisation import Moments, Normalised, Plain
+from stjax.training.fit import Head, Labelled, Settings, TrainingState, cross_entropy, fit, degrade
+from stjax.training.normalisation import Moments, BatchNormalised, Unnormalised
 
 NETWORK = slim(widths=((4,), (8,)), input_size=8, num_classes=4, dense=(8,))
-FORM = Normalised(network=NETWORK, momentum=0.8)
+FORM = BatchNormalised(network=NETWORK, momentum=0.8)
 SETTINGS = Settings(steps=40, warmup=5, rate=2e-2, every=10, auxiliary=(Head("motion/conv2_1", "side", 2),))
 
 
@@ -41,11 +42,11 @@ def clips(step: int) -> Iterator[Labelled]:
 
 
 @pytest.fixture(scope="module")
-def trained() -> State:
+def trained() -> TrainingState:
     return fit(FORM, SETTINGS, clips)
 
 
-def same(a: State, b: State) -> None:
+def same(a: TrainingState, b: TrainingState) -> None:
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
@@ -59,10 +60,10 @@ def test_a_run_follows_from_its_seed(trained):
     same(trained, fit(FORM, SETTINGS, clips))
 
 
-def test_a_worsened_batch_is_near_and_harder(trained):
+def test_a_degraded_batch_is_near_and_harder(trained):
     settings = dataclasses.replace(SETTINGS, adversary=(200.0, 80.0))
     one = batch(1000)
-    moved = worsen(FORM, settings, trained, one)
+    moved = degrade(FORM, settings, trained, one)
     for before, after, length in zip(one.clip, moved, settings.adversary, strict=True):
         distance = np.sqrt(np.square(np.asarray(after - before)).reshape(16, -1).sum(1))
         assert distance.max() <= length * 1.001
@@ -100,8 +101,8 @@ def test_a_resume_with_other_settings_is_refused(trained, tmp_path):
         fit(FORM, longer, clips, folder=tmp_path, data={"seed": 0})
     with pytest.raises(UsageError, match=r"data\.seed 0, asked for 1$"):
         fit(FORM, SETTINGS, clips, folder=tmp_path, data={"seed": 1})
-    with pytest.raises(UsageError, match=r"form Normalised, asked for Plain$"):
-        fit(Plain(network=NETWORK), SETTINGS, clips, folder=tmp_path, data={"seed": 0})
+    with pytest.raises(UsageError, match=r"form BatchNormalised, asked for Unnormalised$"):
+        fit(Unnormalised(network=NETWORK), SETTINGS, clips, folder=tmp_path, data={"seed": 0})
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path):
@@ -130,17 +131,17 @@ def test_a_loss_that_is_not_finite_stops_the_run():
 
 
 def test_the_plain_form_goes_on_from_given_parameters(trained):
-    form = Plain(network=NETWORK)
+    form = Unnormalised(network=NETWORK)
     params = FORM.fold(trained.params, trained.moments)
     still = Settings(steps=2, rate=0.0, weight_decay=0.0)
     after = fit(form, still, clips, params=params)
     jax.tree.map(np.testing.assert_array_equal, form.fold(after.params, after.moments), params)
 
 
-@pytest.mark.parametrize(("towers", "fusion"), [(1, "conv2d"), (2, "sum")])
-def test_folding_away_normalisation_changes_no_endpoint(towers, fusion):
-    network = slim(towers=towers, fusion=fusion)
-    form, params, clip = Normalised(network=network), draw_params(network), draw_clip(network, 3)
+@pytest.mark.parametrize(("motion_head", "fusion"), [(False, "conv2d"), (True, "sum")])
+def test_folding_away_normalisation_changes_no_endpoint(motion_head, fusion):
+    network = slim(motion_head=motion_head, fusion=fusion)
+    form, params, clip = BatchNormalised(network=network), draw_params(network), draw_clip(network, 3)
     scores, _, seen = form.forward(params, None, clip)
     # The batch's own moments, then others: what training forms compute, the folded network computes.
     other = Moments(*({n: m + 0.1 * jnp.abs(m).mean() for n, m in kept.items()} for kept in seen))
@@ -150,8 +151,8 @@ def test_folding_away_normalisation_changes_no_endpoint(towers, fusion):
         wanted_scores, wanted, _ = form.forward(params, moments, clip)
         found_scores, found = network.apply({"params": form.fold(params, moments)}, clip)
         np.testing.assert_allclose(found_scores, wanted_scores, atol=2e-4)
-        assert found.keys() == wanted.keys() == set(network.layers)
-        for layer in network.layers:
+        assert found.keys() == wanted.keys() == set(network.layer_names)
+        for layer in network.layer_names:
             np.testing.assert_allclose(found[layer], wanted[layer], atol=5e-4, err_msg=layer)
     for layer in form.layers:
         a = np.asarray(fixed[layer] - np.broadcast_to(_bias(params, layer), fixed[layer].shape))
@@ -165,12 +166,12 @@ def _bias(params: dict, layer: str) -> np.ndarray:
 
 def test_a_form_without_parameters_to_fold_into_is_refused():
     with pytest.raises(UsageError, match="conv3d"):
-        Normalised(network=slim(fusion="conv3d"))
+        BatchNormalised(network=slim(fusion="conv3d"))
 
 
 def test_float16_storage_keeps_the_answers(trained, tmp_path):
     params = FORM.fold(trained.params, trained.moments)
-    model = store.Model(name="small", module=NETWORK, params=params, statistics=store.Statistics({}, ""))
+    model = Model(name="small", network=NETWORK, params=params, statistics=Statistics({}, ""))
     store.save(tmp_path / "small.safetensors", model, np.float16)
     loaded = store.load(tmp_path / "small.safetensors")
     heldout = [batch(n) for n in range(2000, 2010)]

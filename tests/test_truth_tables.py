@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stjax.training import scores, truth
+from stjax.analysis import recovery, scores
 from stjax.training.generated import CLASSES
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 CHI = (10.0, 0.0)
-NAMES = len(truth.NAMES)
+NAMES = len(recovery.NAMES)
 
 
 @pytest.fixture
@@ -22,16 +22,16 @@ def script(monkeypatch):
     return importlib.import_module
 
 
-def drawn(wrong: int = 0, chi: int = 2) -> scores.Record:
+def drawn(wrong: int = 0, chi: int = 2) -> scores.Measurements:
     """Optima whose motion matches their class's, but for the first `wrong` classes; judges 0 and 1 see all, none."""
     label = np.arange(len(CLASSES))
     correlation = np.zeros((len(CLASSES), chi, NAMES), np.float32)
-    seen = np.asarray(truth.TRUTH)[label].copy()
+    seen = np.asarray(recovery.TRUTH)[label].copy()
     seen[:wrong] = (seen[:wrong] + 1) % 4
     correlation[label, :, seen] = 1.0
     course = np.ones((len(CLASSES), chi, NAMES, 10), np.float32)
-    said = np.stack([np.repeat(label[:, None], chi, 1), np.full((len(CLASSES), chi), -1)])
-    return scores.Record(label, correlation, course, said, np.ones((len(CLASSES), chi, 2), np.float32))
+    answers = np.stack([np.repeat(label[:, None], chi, 1), np.full((len(CLASSES), chi), -1)])
+    return scores.Measurements(label, correlation, course, answers, np.ones((len(CLASSES), chi, 2), np.float32))
 
 
 def cell(tables, title: str, clips: str) -> list[str]:
@@ -79,8 +79,8 @@ def test_transfer_leaves_the_maker_out(script, references):
 def test_a_run_is_remembered_by_its_settings_alone(script, tmp_path):
     check = script("check_truth")
     path = tmp_path / "one.npz"
-    assert check.remembered(path, "60 steps") is None
-    check.keep(path, "60 steps", drawn(3))
-    for a, b in zip(check.remembered(path, "60 steps"), drawn(3), strict=True):
+    assert check.stored_run(path, "60 steps") is None
+    check.store_run(path, "60 steps", drawn(3))
+    for a, b in zip(check.stored_run(path, "60 steps"), drawn(3), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert check.remembered(path, "61 steps") is None
+    assert check.stored_run(path, "61 steps") is None

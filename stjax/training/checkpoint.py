@@ -18,7 +18,7 @@ from stjax.files import replacing
 FILE = "training.npz"
 
 
-def prepare(folder: Path) -> None:
+def prepare_folder(folder: Path) -> None:
     """Makes a folder and tries it out, before hours are spent.
 
     Raises:
@@ -70,13 +70,13 @@ def load(folder: Path, like: Any, settings: Mapping[str, Any]) -> Any | None:
     return jax.tree.unflatten(structure, [jax.numpy.asarray(arrays[name]) for name in names])
 
 
-def differences(kept: Any, asked: Any, name: str = "") -> list[str]:
+def differences(kept: Any, wanted: Any, name: str = "") -> list[str]:
     """What differs between two trees of settings, in words.
 
     >>> differences({"rate": 0.1, "seed": 0}, {"rate": 0.2, "seed": 0})
     ['rate 0.1, asked for 0.2']
     """
-    if isinstance(kept, dict) and isinstance(asked, dict):
-        names = sorted(kept.keys() | asked.keys())
-        return [d for n in names for d in differences(kept.get(n), asked.get(n), f"{name}.{n}" if name else n)]
-    return [] if kept == asked else [f"{name} {kept}, asked for {asked}"]
+    if isinstance(kept, dict) and isinstance(wanted, dict):
+        names = sorted(kept.keys() | wanted.keys())
+        return [d for n in names for d in differences(kept.get(n), wanted.get(n), f"{name}.{n}" if name else n)]
+    return [] if kept == wanted else [f"{name} {kept}, asked for {wanted}"]

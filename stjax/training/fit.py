@@ -1,4 +1,4 @@
-"""One training loop: any two-stream network, any series of labelled clips, checkpoints, resume.
+"""One training loop: any network in a form that can be trained, any series of labelled clips, checkpoints, resume.
 
 Everything follows from the settings' seed and the clips: a run that was killed and resumed ends with the same
 parameters as one that was not.
@@ -23,7 +23,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from stjax.compilation import jit
 from stjax.errors import UsageError
 from stjax.training import checkpoint
-from stjax.training.normalisation import Form
+from stjax.training.normalisation import Trainable
 from stjax.types import Clip, Params, Scalar
 
 
@@ -69,7 +69,7 @@ class Settings:
     every: int = 200
 
 
-class State(NamedTuple):
+class TrainingState(NamedTuple):
     """What the next step needs."""
 
     step: Array
@@ -79,7 +79,7 @@ class State(NamedTuple):
     optimiser: Any
 
 
-class Info(NamedTuple):
+class TrainingInfo(NamedTuple):
     """What one may look at: loss of the classes (without the auxiliary part) and share of right answers."""
 
     loss: Scalar
@@ -95,10 +95,10 @@ def optimiser(settings: Settings) -> optax.GradientTransformation:
     )
 
 
-def start(form: Form, settings: Settings, clip: Clip, params: Params | None = None) -> State:
+def start_training(form: Trainable, settings: Settings, clip: Clip, params: Params | None = None) -> TrainingState:
     """The state before the first step, from given parameters or random ones; of `clip` only the shapes matter."""
     key, heads_key = jax.random.split(jax.random.key(settings.seed))
-    drawn, moments = form.start(key, clip)
+    drawn, moments = form.initial(key, clip)
     params = drawn if params is None else params
     _, activations, _ = jax.eval_shape(form.train, params, moments, clip)
     heads = {}
@@ -107,7 +107,7 @@ def start(form: Form, settings: Settings, clip: Clip, params: Params | None = No
         kernel = jax.random.normal(jax.random.fold_in(heads_key, number), (width, head.classes)) / jnp.sqrt(width)
         heads[_name(head)] = {"kernel": kernel, "bias": jnp.zeros(head.classes)}
     trained = {"network": params, "heads": heads}
-    return State(jnp.zeros((), jnp.int32), params, moments, heads, optimiser(settings).init(trained))
+    return TrainingState(jnp.zeros((), jnp.int32), params, moments, heads, optimiser(settings).init(trained))
 
 
 def _name(head: Head) -> str:
@@ -120,7 +120,7 @@ def cross_entropy(scores: Array, labels: Array, smoothing: float = 0.0) -> Scala
     return optax.softmax_cross_entropy(scores, wanted).mean()
 
 
-def worsen(form: Form, settings: Settings, state: State, batch: Labelled) -> Clip:
+def degrade(form: Trainable, settings: Settings, state: TrainingState, batch: Labelled) -> Clip:
     """The batch's clips, each moved one step along the gradient of its own loss.
 
         x <- x + u e g / |g|,   g = dL/dx,   u uniform in 0..1
@@ -146,11 +146,13 @@ def worsen(form: Form, settings: Settings, state: State, batch: Labelled) -> Cli
 
 
 @partial(jit, static_argnums=(0, 1), donate_argnums=2)
-def step(form: Form, settings: Settings, state: State, batch: Labelled) -> tuple[State, Info]:
+def step_training(
+    form: Trainable, settings: Settings, state: TrainingState, batch: Labelled
+) -> tuple[State, TrainingInfo]:
     """One batch, one step. `state` is given up to it."""
-    clip = worsen(form, settings, state, batch) if any(settings.adversary) else batch.clip
+    clip = degrade(form, settings, state, batch) if any(settings.adversary) else batch.clip
 
-    def objective(trained: Any) -> tuple[Scalar, tuple[Info, Any]]:
+    def objective(trained: Any) -> tuple[Scalar, tuple[TrainingInfo, Any]]:
         scores, activations, moments = form.train(trained["network"], state.moments, clip)
         label = batch.labels["class"]
         loss = cross_entropy(scores, label, settings.smoothing)
@@ -160,17 +162,17 @@ def step(form: Form, settings: Settings, state: State, batch: Labelled) -> tuple
             guess = a.mean((-4, -3, -2)) @ weights["kernel"]
             guess += jnp.broadcast_to(weights["bias"], guess.shape)
             total += settings.auxiliary_weight * cross_entropy(guess, batch.labels[head.label])
-        return total, (Info(loss, (scores.argmax(-1) == label).mean()), moments)
+        return total, (TrainingInfo(loss, (scores.argmax(-1) == label).mean()), moments)
 
     trained = {"network": state.params, "heads": state.heads}
     gradient, (info, moments) = jax.grad(objective, has_aux=True)(trained)
     update, moved = optimiser(settings).update(gradient, state.optimiser, trained)
     stepped: Any = optax.apply_updates(trained, update)
-    return State(state.step + 1, stepped["network"], moments, stepped["heads"], moved), info
+    return TrainingState(state.step + 1, stepped["network"], moments, stepped["heads"], moved), info
 
 
 def fit(
-    form: Form,
+    form: Trainable,
     settings: Settings,
     clips: Callable[[int], Iterator[Labelled]],
     *,
@@ -178,11 +180,11 @@ def fit(
     data: Mapping[str, Any] | None = None,
     params: Params | None = None,
     console: Console | None = None,
-) -> State:
+) -> TrainingState:
     """Trains, or goes on training.
 
     Args:
-      form: what is trained, see `forms`.
+      form: what is trained, see `normalisation`.
       settings: of the run.
       clips: step -> an iterator over the batches from that step on, the same at each call.
       folder: of the checkpoint; None keeps nothing. If it holds an unfinished run, that run goes on.
@@ -203,12 +205,12 @@ def fit(
     state = None
     first = next(clips(0))
     if folder is not None:
-        checkpoint.prepare(folder)
-        like = jax.eval_shape(lambda clip: start(form, settings, clip), first.clip)
+        checkpoint.prepare_folder(folder)
+        like = jax.eval_shape(lambda clip: start_training(form, settings, clip), first.clip)
         state = checkpoint.load(folder, like, described)
     if state is None:
         # In jit, a random start that is not used costs nothing.
-        state = jax.jit(start, static_argnums=(0, 1))(form, settings, first.clip, params)
+        state = jax.jit(start_training, static_argnums=(0, 1))(form, settings, first.clip, params)
     begun = int(state.step)
 
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
@@ -217,7 +219,7 @@ def fit(
         task = bar.add_task("training", total=settings.steps, completed=begun, info="")
         loss = accuracy = 0.0
         for number, batch in zip(range(begun + 1, settings.steps + 1), clips(begun), strict=False):
-            state, info = step(form, settings, state, batch)
+            state, info = step_training(form, settings, state, batch)
             # A running mean over some twenty batches: one alone says little.
             share = max(0.05, 1 / (number - begun))
             loss, accuracy = (

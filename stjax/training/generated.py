@@ -1,7 +1,8 @@
-"""Clips with known motion, made on the fly: one RGB frame, ten exact flow fields, and the truth beside them.
+"""Clips with known motion, made on the fly: RGB frames, exact flow fields, and the truth beside them.
 
-Frames are numbered -5..5 around the picture that is shown, frame 0. Field k is the displacement from frame
-k - 5 to frame k - 4, with every shape where it is in frame k - 5. A clip follows from (key, label) alone.
+Frames are numbered -5..5 around frame 0. Those that training sees are one picture, frame 0, and ten fields: field k is
+the displacement from frame k - 5 to frame k - 4, with every shape where it is in frame k - 5. What any other network is
+shown, `clips` makes of the same. A clip follows from (key, label) alone.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from jax import Array
 from jaxtyping import Bool, Float, Int
 
 from stjax.preprocess import FLOW_SCALE, Preprocessing, encode_flow
-from stjax.training.shapes import SHAPES, Pose, clouds, displacement, grid, inside, local, pattern, smooth, white
-from stjax.types import Clip
+from stjax.training import render
+from stjax.training.render import LAST, SIDE, TURN, Scene, numbers
+from stjax.training.shapes import SHAPES, Pose, white
+from stjax.types import Clip, Input
 
-FIELDS = 10
-SIDE = 64
+FIELDS = 2 * LAST
 PREPROCESSING = Preprocessing()
 HELD_OUT = 2**31 - 1
 """Seed of the clips that no network is trained on."""
@@ -126,15 +128,6 @@ class Course(NamedTuple):
     period: Array
 
 
-def _numbers(key: Array, *ranges: tuple[Any, Any]) -> list[Array]:
-    """One number from each range. A single draw: every call of threefry takes a second to compile."""
-    evenly = jax.random.uniform(key, (len(ranges),))
-    return [low + (high - low) * u for (low, high), u in zip(ranges, evenly, strict=True)]
-
-
-TURN = (0.0, 2 * np.pi)
-
-
 def course(key: Array, motion: Any, side: int) -> Course:
     """Draws a trajectory.
 
@@ -153,11 +146,11 @@ def course(key: Array, motion: Any, side: int) -> Course:
     towards, spin, growth, speeds = table
     shaking = jnp.asarray([m.profile == "shaking" for m in MOTIONS])[motion]
     place, drifting = (-15.0 * unit, 15.0 * unit), (-0.3 * unit, 0.3 * unit)
-    period, phase, speed, radius, angle, *rest = _numbers(
+    period, phase, speed, radius, angle, *rest = numbers(
         key, PERIODS, TURN, (unit * speeds[0], unit * speeds[1]), (8.0 * unit, 15.0 * unit), TURN,
         place, place, drifting, drifting,
     )  # fmt: skip
-    t = jnp.arange(-5, 6, dtype=jnp.float32)
+    t = jnp.arange(-LAST, LAST + 1, dtype=jnp.float32)
     w = 2 * jnp.pi / period
     q = jnp.where(shaking, (jnp.sin(w * t + phase) - jnp.sin(phase)) / (2 * jnp.sin(w / 2)), t)
     # What spins or grows also drifts a little, or standing still would give it away.
@@ -168,73 +161,35 @@ def course(key: Array, motion: Any, side: int) -> Course:
     return Course(poses, speed, jnp.where(shaking, period, 0.0))
 
 
-def camera(key: Array, side: int) -> Float[Array, "side side uv=2"]:
-    """The flow of the background: a steady shift, zoom and roll about the picture's centre, pixels."""
-    u, v, zoom, roll = jax.random.normal(key, (4,)) * jnp.asarray([0.35, 0.35, 0.006, 0.006])
-    middle, shift = (side - 1) / 2, side / SIDE
-    then = Pose(middle + shift * u, middle + shift * v, roll, jnp.exp(zoom))
-    return displacement(Pose(middle, middle, 0.0, 1.0), then, *grid(side))
+class Drawn(NamedTuple):
+    """One clip before it is painted: what it shows, how it moves, and what the rest is drawn from.
+
+    scene, course: see there.
+    step: what the camera does from one frame to the next.
+    motion: index into MOTIONS.
+    noise_key: of the errors of its flow.
+    """
+
+    scene: Scene
+    course: Course
+    step: Pose
+    motion: Any
+    noise_key: Array
 
 
-def motion_fields(shape: Any, poses: Pose, background: Array) -> tuple[Array, Array]:
-    """Mask (fields, h, w) and exact flow (fields, h, w, 2) of a shape that moves before a background."""
-    x, y = grid(background.shape[0])
-
-    def field(now: Pose, then: Pose) -> tuple[Array, Array]:
-        mask = inside(shape, now, x, y) > 0
-        return mask, jnp.where(mask[..., None], displacement(now, then, x, y), background)
-
-    return jax.vmap(field)(Pose(*(p[:-1] for p in poses)), Pose(*(p[1:] for p in poses)))
-
-
-def distractor(key: Array, poses: Pose, side: int) -> tuple[Array, Pose]:
-    """A shape that stands clear of the moving one in the picture, its index and pose."""
-    unit, middle = side / SIDE, (side - 1) / 2
-    size, aside, angle, pick = _numbers(key, (6.0, 12.0), (-0.8, 0.8), TURN, (0, len(SHAPES)))
-    x, y, radius = poses.x[5], poses.y[5], unit * size
-    # Towards the middle of the picture and past it, so far that outlines do not touch.
-    bearing = jnp.arctan2(middle - y, middle - x) + aside
-    away = 1.35 * (poses.radius[5] + radius) + unit * 2
-    return jnp.floor(pick).astype(int), Pose(x + away * jnp.cos(bearing), y + away * jnp.sin(bearing), angle, radius)
+def draw(key: Array, label: Any, side: int) -> Drawn:
+    """Everything of a clip that is drawn from its key."""
+    keys = jax.random.split(key, 5)
+    shape, motion = (jnp.asarray(table)[label] for table in (SHAPE_OF, MOTION_OF))
+    moves, step = course(keys[0], motion, side), render.camera(keys[1], side)
+    distracted = jax.random.bernoulli(keys[2], DISTRACTED)
+    scene = Scene(shape, moves.poses, render.world(step, side), distracted, keys[3])
+    return Drawn(scene, moves, step, motion, keys[4])
 
 
-def _paint(key: Array, canvas: Array, shape: Any, pose: Pose, ground: Array, texture: Array) -> Array:
-    """Draws one shape, its edge one pixel soft, in a colour that stands off the ground's."""
-    x, y = grid(canvas.shape[0])
-    contrast, frequency, kind, depth, grain, *hue = _numbers(
-        key, (70.0, 140.0), (3.0, 8.0), (0, 4), (10.0, 40.0), (0.0, 12.0), (-1, 1), (-1, 1), (-1, 1)
-    )
-    direction = jnp.stack(hue)
-    colour = ground + contrast * direction / jnp.sqrt((direction**2).mean() + 1e-3)
-    stripe = pattern(jnp.floor(kind).astype(int), *local(pose, x, y), frequency)
-    shade = depth * stripe[..., None] + grain * texture
-    alpha = jnp.clip(inside(shape, pose, x, y) + 0.5, 0.0, 1.0)[..., None]
-    painted = jnp.broadcast_to(colour[None, None], canvas.shape) + jnp.broadcast_to(shade, canvas.shape)
-    return canvas * (1 - alpha) + jnp.clip(painted, 0.0, 255.0) * alpha
-
-
-def picture(key: Array, shape: Any, poses: Pose, distracted: Any, side: int) -> Float[Array, "side side rgb=3"]:
-    """The frame that is shown, RGB 0..255 in whole grey levels."""
-    keys = jax.random.split(key, 6)
-    roughness, colourful, contrast, sigma, *rgb = _numbers(
-        keys[0], (0.4, 1.1), (0, 1), (5.0, 35.0), (0.0, 8.0), *[(60.0, 195.0)] * 3
-    )
-    ground = jnp.stack(rgb)
-    texture = clouds(keys[1], side, 3, roughness)
-    texture = colourful * texture + (1 - colourful) * jnp.broadcast_to(texture[..., :1], texture.shape)
-    frame = jnp.broadcast_to(ground[None, None], texture.shape) + contrast * texture
-    other, where = distractor(keys[2], poses, side)
-    frame = jnp.where(distracted, _paint(keys[3], frame, other, where, ground, texture), frame)
-    frame = _paint(keys[4], frame, shape, Pose(*(p[5] for p in poses)), ground, texture)
-    frame += sigma * white(keys[5], frame.shape)
-    return jnp.round(jnp.clip(frame, 0.0, 255.0))
-
-
-def flow_noise(key: Array, side: int) -> Float[Array, "fields side side uv=2"]:
-    """Errors of an estimated flow, pixels: white and blotchy, of another strength in every clip."""
-    strengths, grain, blots = jax.random.split(key, 3)
-    fine, coarse = _numbers(strengths, (0.0, 0.4), (0.0, 0.4))
-    return fine * white(grain, (FIELDS, side, side, 2)) + coarse * smooth(white(blots, (FIELDS, 8, 8, 2)), side)
+def estimated(drawn: Drawn, flow: Array) -> Array:
+    """Exact flow (fields, side, side, 2), in pixels, with the errors of an estimate, in network units."""
+    return encode_flow(flow + render.flow_noise(drawn.noise_key, flow.shape[0], flow.shape[1]))
 
 
 def example(key: Array, label: Any, side: int = SIDE) -> Example:
@@ -247,15 +202,15 @@ def example(key: Array, label: Any, side: int = SIDE) -> Example:
     Returns:
       Clip of one temporal sample, 8-bit values in network units, and its `Truth`.
     """
-    keys = jax.random.split(key, 5)
-    shape, motion = (jnp.asarray(table)[label] for table in (SHAPE_OF, MOTION_OF))
-    poses, speed, period = course(keys[0], motion, side)
-    mask, flow = motion_fields(shape, poses, camera(keys[1], side))
-    distracted = jax.random.bernoulli(keys[2], DISTRACTED)
-    frame = picture(keys[3], shape, poses, distracted, side)
-    noisy = encode_flow(flow + flow_noise(keys[4], side))
-    clip = Clip(PREPROCESSING.frames(frame)[None], noisy[None])
-    return Example(clip, Truth(jnp.asarray(label), shape, motion, speed, period, distracted, mask[None], flow[None]))
+    drawn = draw(key, label, side)
+    mask, flow = render.motion_fields(drawn.scene, drawn.step, range(-LAST, LAST), side)
+    clip = Clip(PREPROCESSING.frames(render.frames(drawn.scene, [0], side)), estimated(drawn, flow)[None])
+    speed, period = drawn.course.speed, drawn.course.period
+    truth = Truth(
+        jnp.asarray(label), drawn.scene.shape, drawn.motion, speed, period, drawn.scene.distracted,
+        mask[None], flow[None],
+    )  # fmt: skip
+    return Example(clip, truth)
 
 
 @partial(jax.jit, static_argnames=("count", "side"))
@@ -264,9 +219,58 @@ def examples(key: Array, first: Any, count: int, side: int = SIDE) -> Example:
 
     A clip depends on its number, not on its batch-mates.
     """
-    numbers = first + jnp.arange(count)
-    keys = jax.vmap(partial(jax.random.fold_in, key))(numbers)
-    return jax.vmap(partial(example, side=side))(keys, numbers % len(CLASSES))
+    return jax.vmap(partial(example, side=side))(*_keys(key, first, count))
+
+
+def _keys(key: Array, first: Any, count: int) -> tuple[Array, Array]:
+    places = first + jnp.arange(count)
+    return jax.vmap(partial(jax.random.fold_in, key))(places), places % len(CLASSES)
+
+
+@partial(jax.jit, static_argnames=("count", "inputs", "pace"))
+def clips(key: Array, first: Any, count: int, inputs: tuple[Input, ...], pace: int = 1) -> Clip:
+    """The same series, (count, ...), as a network is shown it that declares these inputs; see `shown`."""
+    return jax.vmap(partial(shown, inputs=inputs, pace=pace))(*_keys(key, first, count))
+
+
+def shown(key: Array, label: Any, inputs: tuple[Input, ...], pace: int = 1) -> Clip:
+    """One clip of a class as inputs of any form, minus the means of `PREPROCESSING`.
+
+    A still is frame 0; frames that follow one another lie around it, and turn round where the drawn ones end (see
+    `render.turning`). Flow fields of one sample begin with the first of the drawn ones; where flow runs along time, it
+    is of the frames around frame 0. Samples that are taken far apart are all alike. What is not square is the middle of
+    a square picture of the longer side.
+
+    Args:
+      key: everything but the class follows from it.
+      label: traced index into CLASSES.
+      inputs: what the network is shown; static.
+      pace: frames follow one another in so many steps at once; static. Flow stays as it is.
+    """
+    streams: dict[str, Array] = {}
+    for each in inputs:
+        side = max(each.length("height"), each.length("width"))
+        drawn = draw(key, label, side)
+        whole = _frames(drawn, each, side, pace) if each.kind == "rgb" else _flow(drawn, each, side)
+        top, left = ((side - each.length(axis)) // 2 for axis in ("height", "width"))
+        cut = whole[..., top : top + each.length("height"), left : left + each.length("width"), :]
+        streams[each.name] = jnp.broadcast_to(cut, each.shape)
+    return Clip(**streams)
+
+
+def _frames(drawn: Drawn, each: Input, side: int, pace: int) -> Float[Array, "frames side side rgb=3"]:
+    count = each.length("time") if each.slow == "time" else 1
+    times = [pace * (t - count // 2) for t in range(count)]
+    return PREPROCESSING.frames(render.frames(drawn.scene, times, side))
+
+
+def _flow(drawn: Drawn, each: Input, side: int) -> Float[Array, "time fields side side uv=2"]:
+    time, fields = each.length("time") if each.slow == "time" else 1, each.length("fields")
+    count = time + fields - 1
+    first = -(count // 2) if each.slow == "time" else -LAST
+    _, flow = render.motion_fields(drawn.scene, drawn.step, range(first, first + count), side)
+    noisy = estimated(drawn, flow)
+    return noisy[np.arange(time)[:, None] + np.arange(fields)]
 
 
 def perturb(key: Array, clip: Clip) -> Clip:
@@ -276,7 +280,7 @@ def perturb(key: Array, clip: Clip) -> Clip:
     pixel per frame and 20 grey levels. Networks trained with noise have smoother gradients.
     """
     strengths, losses, grain, dust = jax.random.split(key, 4)
-    share, gain, sigma, speckle = _numbers(strengths, (-0.2, 0.2), (0.85, 1.15), (0.0, FLOW_SCALE), (0.0, 20.0))
+    share, gain, sigma, speckle = numbers(strengths, (-0.2, 0.2), (0.85, 1.15), (0.0, FLOW_SCALE), (0.0, 20.0))
     lost = jax.random.bernoulli(losses, jnp.clip(share, 0.0), clip.motion.shape[:2])
     motion = gain * clip.motion + sigma * white(grain, clip.motion.shape)
     motion = jnp.where(lost[..., None, None, None], 0.0, motion)

@@ -30,13 +30,13 @@ class Moments(NamedTuple):
 
 
 @runtime_checkable
-class Form(Protocol):
+class Trainable(Protocol):
     """A network as the training loop sees it. Hashable, since it is static in the compiled step."""
 
     @property
     def network(self) -> TwoStream: ...
 
-    def start(self, key: Array, clip: Clip) -> tuple[Params, Any]:
+    def initial(self, key: Array, clip: Clip) -> tuple[Params, Any]:
         """Parameters, and moments to be tracked (a tree of arrays, possibly empty)."""
         ...
 
@@ -50,12 +50,12 @@ class Form(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plain:
+class Unnormalised:
     """The network as it is: for fine-tuning what has been trained before."""
 
     network: TwoStream
 
-    def start(self, key: Array, clip: Clip) -> tuple[Params, Any]:
+    def initial(self, key: Array, clip: Clip) -> tuple[Params, Any]:
         return self.network.init(key, clip)["params"], ()
 
     def train(self, params: Params, moments: Any, clip: Clip) -> tuple[Array, Activations, Any]:
@@ -67,7 +67,7 @@ class Plain:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Normalised:
+class BatchNormalised:
     """The network with every layer but the last normalised over the batch, for training from nothing.
 
         y = (x * kernel - mean) / sqrt(variance + 0.001) + bias
@@ -91,7 +91,7 @@ class Normalised:
             form = self.network.fusion
             raise UsageError(f'a network trained with normalisation must be fused by "conv2d" or "sum", not "{form}"')
 
-    def start(self, key: Array, clip: Clip) -> tuple[Params, Moments]:
+    def initial(self, key: Array, clip: Clip) -> tuple[Params, Moments]:
         params = self.network.init(key, clip)["params"]
         shapes = {name: _layer(params, name)["bias"].shape for name in self.layers}
         return params, Moments(*({name: jnp.full(s, v, jnp.float32) for name, s in shapes.items()} for v in (0.0, 1.0)))
@@ -100,7 +100,7 @@ class Normalised:
     def layers(self) -> tuple[str, ...]:
         """What is normalised: all but the classifiers, and a fusion without parameters."""
         without = ("classes", self.network.fusion_name if self.network.fusion == "sum" else "classes")
-        return tuple(name for name in self.network.layers if name.rpartition("/")[2] not in without)
+        return tuple(name for name in self.network.layer_names if name.rpartition("/")[2] not in without)
 
     def train(self, params: Params, moments: Moments, clip: Clip) -> tuple[Array, Activations, Moments]:
         scores, activations, seen = self.forward(params, None, clip)
@@ -137,7 +137,7 @@ class Normalised:
                     x = max_pool(x)
                 x = normalised(f"{stream}/{name}", _convolve(x, params[stream][name]["kernel"]))
             tops[stream] = x
-        if network.towers == 2:
+        if network.motion_head:
             head("motion/", tops["motion"])
         if network.fusion == "sum":
             activations[network.fusion_name] = tops["appearance"] + tops["motion"]

@@ -119,15 +119,15 @@ def pattern(kind: Any, u: Array, v: Array, frequency: Any) -> Array:
 
 
 @cache
-def _enlarge(coarse: int, side: int) -> np.ndarray:
+def _interpolation(coarse: int, side: int) -> np.ndarray:
     """Linear interpolation from `coarse` samples to `side` as a matrix (side, coarse)."""
     at = np.linspace(0, coarse - 1, side)
     return np.maximum(0.0, 1.0 - np.abs(at[:, None] - np.arange(coarse)[None])).astype(np.float32)
 
 
-def smooth(coarse: Array, side: int) -> Array:
+def enlarge(coarse: Array, side: int) -> Array:
     """Enlarges (..., n, n, channels) to (..., side, side, channels), linearly."""
-    matrix = jnp.asarray(_enlarge(coarse.shape[-2], side))
+    matrix = jnp.asarray(_interpolation(coarse.shape[-2], side))
     return jnp.einsum("yi,...ijc,xj->...yxc", matrix, coarse, matrix)
 
 
@@ -165,6 +165,6 @@ def clouds(key: Array, side: int, channels: int, roughness: Any) -> Float[Array,
     noise = white(key, (sum(n * n for n in sizes), channels))
     total, start = jnp.zeros((side, side, channels)), 0
     for weight, n in zip(weights, sizes, strict=True):
-        total += weight * smooth(noise[start : start + n * n].reshape(n, n, channels), side)
+        total += weight * enlarge(noise[start : start + n * n].reshape(n, n, channels), side)
         start += n * n
     return total

@@ -1,1 +1,1 @@
-"""How real clips come in: optical flow, crops, and what a network's units answer over a data set."""
+"""How real clips come in: optical flow, samples, crops, and the data set that statistics are recorded over."""

@@ -1,4 +1,4 @@
-"""Is what activation maximisation shows of the embedded network true? Measures of flow against known motion.
+"""Is known motion recovered? Measures of flow against the motion that a clip is of.
 
 The measure of motion is a matched filter over space and time, the same for generated clips, on which it is tried
 out, and for optima. All of it is a pure function of ten flow fields in network units.
@@ -56,7 +56,7 @@ def name_of(motion: int) -> str:
     return f"spinning {m.direction}" if m.axis == "spin" else m.direction
 
 
-class Match(NamedTuple):
+class MotionMatch(NamedTuple):
     """What a matched filter finds in one clip.
 
     correlation: of each of `NAMES` with the flow, its best template over place, size, and travel or period.
@@ -109,7 +109,7 @@ def without_camera(flow: Array) -> Array:
 
 
 @jax.jit
-def match(motion: Float[Array, "*batch time=1 fields height width uv=2"]) -> Match:
+def match_motion(motion: Float[Array, "*batch time=1 fields height width uv=2"]) -> MotionMatch:
     """Compares flow with every template of every motion.
 
         correlation_m = max_T <F, T> / (|F| |T|)
@@ -123,29 +123,29 @@ def match(motion: Float[Array, "*batch time=1 fields height width uv=2"]) -> Mat
       motion: network units, square pictures of an even number of pixels.
     """
     flat = motion.reshape(-1, *motion.shape[-4:])
-    found = jax.lax.map(_match, flat)
-    return jax.tree.map(lambda a: a.reshape(*motion.shape[:-5], *a.shape[1:]), found)
+    matches = jax.lax.map(_match_one, flat)
+    return jax.tree.map(lambda a: a.reshape(*motion.shape[:-5], *a.shape[1:]), matches)
 
 
-def _match(motion: Array) -> Match:
+def _match_one(motion: Array) -> MotionMatch:
     fields, cells = motion.shape[0], motion.shape[1] // 2
     flow = without_camera(decode_flow(motion)).reshape(fields, cells, 2, cells, 2, 2).mean((2, 4))
     spectra, norms = _templates(cells)
     size = (2 * cells, 2 * cells)
-    seen = jnp.fft.rfft2(flow, size, axes=(1, 2))
+    spectrum = jnp.fft.rfft2(flow, size, axes=(1, 2))
     # (radii, components, fields, *size): <F_k, T> for T centred at each cell, on a torus twice as wide as the picture.
-    found = jnp.fft.irfft2(jnp.einsum("rcdyx,kyxd->rckyx", jnp.asarray(spectra), seen), size)
+    responses = jnp.fft.irfft2(jnp.einsum("rcdyx,kyxd->rckyx", jnp.asarray(spectra), spectrum), size)
     length = jnp.sqrt((flow**2).sum()) + 1e-6
     middle = np.arange(fields) - (fields - 1) / 2
-    total = found.sum(2) / np.sqrt(fields)
+    total = responses.sum(2) / np.sqrt(fields)
     # What a drift of at most DRIFT explains: of <F, T> d - |T|^2 d^2 / 2 the largest, twice.
-    reach = jnp.asarray(DRIFT * np.sqrt(fields) * norms[:, :2, None, None])
-    reach = jnp.minimum(jnp.abs(total[:, :2]), jnp.broadcast_to(reach, total[:, :2].shape))
-    drift = (reach * (2 * jnp.abs(total[:, :2]) - reach)).sum(1)
+    explained = jnp.asarray(DRIFT * np.sqrt(fields) * norms[:, :2, None, None])
+    explained = jnp.minimum(jnp.abs(total[:, :2]), jnp.broadcast_to(explained, total[:, :2].shape))
+    drift = (explained * (2 * jnp.abs(total[:, :2]) - explained)).sum(1)
 
     def travelled(component: int, steps: np.ndarray) -> Array:
         """Each field's responses, shifted so that a travelling template stays at one place: (radii, fields, y, x)."""
-        rows = [jnp.roll(found[:, component, k], (-int(s[0]), -int(s[1])), (1, 2)) for k, s in enumerate(steps)]
+        rows = [jnp.roll(responses[:, component, k], (-int(s[0]), -int(s[1])), (1, 2)) for k, s in enumerate(steps)]
         return jnp.stack(rows, 1)
 
     results = []
@@ -155,17 +155,17 @@ def _match(motion: Array) -> Match:
             courses = sign * jnp.stack([travelled(component, s) for s in steps])
             scores = courses.sum(2) / np.sqrt(fields)
         else:
-            courses = sign * found[None, :, component]
+            courses = sign * responses[None, :, component]
             # Where there is no spin or growth of this sign, a drift counts for nothing.
             alone = sign * total[:, component]
             scores = jnp.where(alone > 0, jnp.sqrt(alone**2 + drift), alone)[None]
         results.append(_best(scores, courses, norms[:, component], cells))
     for component in (0, 1):
-        parts = jnp.einsum("pwk,rkyx->pwryx", jnp.asarray(_waves(fields)), found[:, component])
-        courses = jnp.broadcast_to(found[None, :, component], (len(PERIODS), *found[:, component].shape))
+        parts = jnp.einsum("pwk,rkyx->pwryx", jnp.asarray(_waves(fields)), responses[:, component])
+        courses = jnp.broadcast_to(responses[None, :, component], (len(PERIODS), *responses[:, component].shape))
         results.append(_best(jnp.sqrt((parts**2).sum(1)), courses, norms[:, component], cells))
     columns = [jnp.stack(column) for column in zip(*results, strict=True)]
-    return Match(columns[0] / length, *columns[1:])
+    return MotionMatch(columns[0] / length, *columns[1:])
 
 
 def _best(scores: Array, courses: Array, norms: np.ndarray, cells: int) -> tuple[Array, Array, Array, Array]:
@@ -211,17 +211,17 @@ class Recovery(NamedTuple):
     frequency: Float[np.ndarray, "*batch"]
 
 
-def recover(found: Match, labels: Any) -> Recovery:
+def recover(match: MotionMatch, labels: Any) -> Recovery:
     """Compares what the filter found with the truth of each clip's class.
 
     Args:
-      found: of `match`, with axes (*batch, ...).
+      match: of `match_motion`, with axes (*batch, ...).
       labels: (*batch,) indices into CLASSES.
     """
     labels = np.asarray(labels)
     true, shakes = np.asarray(TRUTH)[labels], np.asarray(SHAKING)[labels]
-    correlation = np.asarray(found.correlation)
-    course = np.take_along_axis(np.asarray(found.course), true[..., None, None], -2)[..., 0, :]
+    correlation = np.asarray(match.correlation)
+    course = np.take_along_axis(np.asarray(match.course), true[..., None, None], -2)[..., 0, :]
     cycles = np.asarray(frequency(jnp.asarray(course)))
     swings = (cycles > 1 / PERIODS[-1] - TOLERANCE) & (cycles < 1 / PERIODS[0] + TOLERANCE)
     first = len(NAMES) - 2  # where shaking begins

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import partial
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -12,7 +13,7 @@ from jaxtyping import Float
 
 from stjax.compilation import jit
 from stjax.errors import UsageError
-from stjax.types import Clip, Network, Params
+from stjax.types import Clip, Network, Params, streams
 
 FLOOR_SHARE = 0.1
 """Least usable ahat, as a share of the median of a layer's positive ones."""
@@ -27,13 +28,23 @@ def maxima(network: Network, params: Params, clip: Clip) -> dict[str, Array]:
         m_{l,c} = max over clips, times and positions of a_l(x)_c
 
     Args:
-      network: static; `apply` returns (scores, activations), before the ReLU for convolutions.
+      network: static; `apply` returns (scores, activations) of one clip, before the ReLU for convolutions.
       params: traced, so other parameters cost no second compilation.
       clip: *batch time ..., in network units. Without a stream, the layers that see it are absent.
     Returns:
       Layer -> (channels,); NaN for a unit that has any activation that is not finite.
     """
-    _, activations = network.apply({"params": params}, clip)
+
+    def one(clip: Clip) -> dict[str, Array]:
+        return network.apply({"params": params}, clip)[1]
+
+    given = streams(network.inputs, clip)
+    batch = next((x.ndim - len(each.shape) for each, x in given), 0)
+    if batch:
+        flat = clip._replace(**{each.name: x.reshape(-1, *x.shape[batch:]) for each, x in given})
+        activations = jax.vmap(one)(flat)
+    else:
+        activations = one(clip)
     return {layer: _finite_max(a, tuple(range(a.ndim - 1))) for layer, a in activations.items()}
 
 
@@ -55,7 +66,7 @@ def merge(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]) -> 
     return merged
 
 
-def record(network: Network, params: Params, clips: Iterable[Clip]) -> Maxima:
+def record_maxima(network: Network, params: Params, clips: Iterable[Clip]) -> Maxima:
     """Runs a network over a data set and keeps each unit's largest activation.
 
         ahat_{l,c} = max_x max_{t,y,x} a_l(x)_c
@@ -64,9 +75,9 @@ def record(network: Network, params: Params, clips: Iterable[Clip]) -> Maxima:
     up to float rounding of the convolutions.
 
     Args:
-      network: static; see `maxima`.
+      network: any; static, see `maxima`.
       params: its parameters.
-      clips: batches (or single clips) in network units; some may lack a stream.
+      clips: batches (or single clips) in network units; some may lack a stream, if the network takes such.
     Returns:
       Layer -> (channels,) float32, as measured: see `divisors` before dividing.
     Raises:
@@ -94,7 +105,7 @@ def divisors(ahat: Mapping[str, np.ndarray], share: float = FLOOR_SHARE) -> Maxi
     A unit that never fired has no dynamic range of its own; the floor keeps its objective finite.
 
     Args:
-      ahat: layer -> (channels,), as `record` measured it.
+      ahat: layer -> (channels,), as `record_maxima` measured it.
       share: of the median, in (0, 1].
     Returns:
       Layer -> (channels,), positive.
