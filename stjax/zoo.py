@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -69,9 +68,11 @@ def load(model: str | Path) -> Model:
     name = str(model)
     if name in ENTRIES:
         return ENTRIES[name].load()
-    if ":" in name and not Path(name).suffix == ".safetensors":
-        # Not imported before it is needed: it brings in what finds out about networks that do not describe themselves.
-        return importlib.import_module("stjax.user_model").load_factory(name)
+    if ":" in name and Path(name).suffix != ".safetensors":
+        # Only now: it brings in what finds out about networks that do not describe themselves.
+        from stjax.user_model import load_factory
+
+        return load_factory(name)
     return _from_file(Path(model))
 
 

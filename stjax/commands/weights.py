@@ -76,7 +76,9 @@ def convert(
     ] = "interleaved",
     class_names: Annotated[
         Path | None,
-        typer.Option(help="A text file with one class name a line; the default is the names in the weights' own files."),
+        typer.Option(
+            help="A text file with one class name a line; the default is the names in the weights' own files."
+        ),
     ] = None,
     table: TableOption = None,
     convolutions_only: Annotated[

@@ -100,7 +100,9 @@ def from_json(metadata: str, arrays: int) -> Description:
     refuse_format(values, FORMAT, "make the file anew, with stjax convert or the script that trained the network")
     refuse_unknown(values, "metadata", ("format", "architecture", "configuration", *_METADATA))
     network = _network(values.get("architecture"), values.get("configuration"), arrays)
-    description = Description(network, **{name: read(values[name], name) for name, read in _METADATA.items() if name in values})
+    description = Description(
+        network, **{name: read(values[name], name) for name, read in _METADATA.items() if name in values}
+    )
     layers = {layer.name: layer for layer in network.layers}
     for name, by_layer in (("rough", description.statistics.rough), ("floored", description.statistics.floored)):
         refuse_unknown(by_layer, name, layers)

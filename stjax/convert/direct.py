@@ -9,7 +9,7 @@ import numpy as np
 from stjax import networks
 from stjax.convert import folding, plausibility, store
 from stjax.convert.published import Published, class_names, made, rgb_mean
-from stjax.convert.table import Match, Table, lay_out
+from stjax.convert.table import Table, lay_out
 from stjax.convert.tree import unflatten
 from stjax.errors import UsageError, nearest
 from stjax.model import Model, Part, Statistics

@@ -46,7 +46,9 @@ def parameter_shapes(network: Network) -> dict[str, tuple[int, ...]]:
     """
     init = getattr(network, "init", None)
     if init is None:
-        raise UsageError(f"a network must have init(key, clip), to say which parameters it has: {network!r:.80} has none")
+        raise UsageError(
+            f"a network must have init(key, clip), to say which parameters it has: {type(network).__name__} has none"
+        )
     clip = Clip(**{each.name: jax.ShapeDtypeStruct((1, *each.shape), jnp.float32) for each in network.inputs})
     try:
         variables = jax.eval_shape(init, jax.random.key(0), clip)
@@ -72,9 +74,7 @@ def check(params: Params, network: Network, source: str) -> None:
         raise UsageError(f"weights must match the network, name by name, and be finite: {source}: {listed}")
 
 
-def differences(
-    expected: Mapping[str, tuple[int, ...]], held: Mapping[str, tuple[int, ...]]
-) -> dict[str, list[str]]:
+def differences(expected: Mapping[str, tuple[int, ...]], held: Mapping[str, tuple[int, ...]]) -> dict[str, list[str]]:
     """Where the shapes of a file's arrays are not those that a network has.
 
     >>> differences({"a": (2,), "b": (3,)}, {"a": (4,), "c": ()})
@@ -112,8 +112,8 @@ def save(path: Path, model: Model, dtype: Any = np.float32) -> None:
       model: to be written; its checksum is that of the file and is not stored.
       dtype: of the stored parameters, float32 or float16. Statistics stay float32.
     Raises:
-      UsageError: its network is of no registered architecture, or of one that would not give it back; a parameter is too
-        large for float16; or the name is taken by something that is no file of ours.
+      UsageError: its network is of no registered architecture, or of one that would not give it back; a parameter is
+        too large for float16; or the name is taken by something that is no file of ours.
     """
     arrays = {f"params/{name}": (array, np.dtype(dtype)) for name, array in flatten(model.params).items()}
     arrays |= _ahat_arrays(model.statistics)
@@ -218,7 +218,9 @@ def check_statistics(statistics: Statistics, network: Network, source: str) -> N
             )
     for layer, lifted in statistics.floored.items():
         if any(unit >= units.get(layer, 0) for unit in lifted):
-            raise UsageError(f"floored must name units of {layer[:80]}, 0..{units.get(layer, 0) - 1}: {source} names others")
+            raise UsageError(
+                f"floored must name units of {layer[:80]}, 0..{units.get(layer, 0) - 1}: {source} names others"
+            )
 
 
 def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:

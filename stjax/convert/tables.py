@@ -1,7 +1,7 @@
 """All tables, and how files of each architecture become a network.
 
-A new architecture is a row in `stjax.networks.ARCHITECTURES` and a table here. Only where files must be joined, or names
-alone do not tell what an array is, it needs a converter besides.
+A new architecture is a row in `stjax.networks.ARCHITECTURES` and a table here. Only where files must be joined, or
+names alone do not tell what an array is, it needs a converter besides.
 """
 
 from __future__ import annotations

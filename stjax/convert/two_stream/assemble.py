@@ -152,11 +152,7 @@ def _check_alike(appearance: Tower, motion: Tower, form: Fusion, motion_head: bo
     pairs = {what: (getattr(appearance.network, what), getattr(motion.network, what)) for what in compared}
     if differ := {what: pair for what, pair in pairs.items() if pair[0] != pair[1]}:
         listed = ", ".join(f"{what} {one} and {other}" for what, (one, other) in differ.items())
-        hint = (
-            ""
-            if "widths" in differ or late
-            else "; --no-motion-head leaves out the motion stream's own classifier"
-        )
+        hint = "" if "widths" in differ or late else "; --no-motion-head leaves out the motion stream's own classifier"
         files = f"{appearance.file.origin.file} and {motion.file.origin.file}"
         raise UsageError(f"both streams must be of one shape: {files} differ in {listed}{hint}")
 
@@ -180,9 +176,7 @@ def _keep_apart(towers: Mapping[str, Tower]) -> tuple[dict[str, Any], list[Part]
     return params, [Part(f"{stream}/ (all layers)", True, tower.origin) for stream, tower in towers.items()]
 
 
-def _fuse(
-    towers: Mapping[str, Tower], network: TwoStream, own: Fused | None
-) -> tuple[dict[str, Any], list[Part]]:
+def _fuse(towers: Mapping[str, Tower], network: TwoStream, own: Fused | None) -> tuple[dict[str, Any], list[Part]]:
     """Two towers, their fusion, and the head that reads it."""
     appearance = towers["appearance"]
     params: dict[str, Any] = {"appearance": _only(appearance.stream.tower, CONVOLUTIONS)}

@@ -99,7 +99,8 @@ def translate(contents: Contents, match: Match, options: TwoStreamOptions | None
     options = options or TwoStreamOptions()
     table = match.table
     if not isinstance(table, VGG16Table):
-        raise UsageError(f"a table of two-stream networks must be a VGG16Table: {table.name} is a {type(table).__name__}")
+        kind = type(table).__name__
+        raise UsageError(f"a table of two-stream networks must be a VGG16Table: {table.name} is a {kind}")
     unknown = [] if options.convolutions_only else match.unknown
     left_out = [*match.unknown] if options.convolutions_only else []
     published: dict[str, list[str]] = {}
@@ -116,13 +117,14 @@ def translate(contents: Contents, match: Match, options: TwoStreamOptions | None
     problems["missing"] += [f"{FUSION}/{leaf}" for leaf in ("kernel", "bias") if fusion and leaf not in fusion]
     if "kernel" in fusion and not _fuses(fusion["kernel"]):
         problems["misshapen"].append(f"{FUSION}/kernel {fusion['kernel'].shape} instead of 2 axes, or 5 in 3-D")
+    towers: dict[str, Arrays] = {}
+    for name, array in arrays.items():
+        layer, _, leaf = name.rpartition("/")
+        prefix, _, layer = layer.rpartition("/")
+        if layer != FUSION:
+            towers.setdefault(prefix, {})[f"{layer}/{leaf}"] = array
     streams = []
-    for prefix in sorted({name.rpartition("/")[0].rpartition("/")[0] for name in arrays if not name.startswith(FUSION)}):
-        tower = {
-            name.removeprefix(f"{prefix}/"): array
-            for name, array in arrays.items()
-            if not name.startswith(FUSION) and name.rpartition("/")[0].rpartition("/")[0] == prefix
-        }
+    for prefix, tower in sorted(towers.items()):
         stream, shaped, own = _tower(prefix, tower, table)
         for what, lines in own.items():
             problems[what] += [f"{prefix}/{line}" if prefix else line for line in lines]
@@ -234,7 +236,7 @@ def _dense(array: np.ndarray, layout: str, channels: int) -> np.ndarray:
         return array
     if array.ndim == 4 and array.shape[:2] != (1, 1):
         return array.transpose(2, 3, 1, 0)
-    if array.ndim < 2 or array.ndim > 2 and array.shape[:-2] != (1,) * (array.ndim - 2):
+    if array.ndim < 2 or any(n != 1 for n in array.shape[:-2]):
         return array
     if layout == "OIHW":
         array = array.reshape(array.shape[-2:]).T
@@ -259,7 +261,7 @@ def _scaled(tower: Arrays, stream: str, table: VGG16Table, stacked: bool) -> Arr
 
 def _fuses(kernel: np.ndarray) -> bool:
     """Whether a kernel may be that of a fusion layer: of 3-D, or 1 x 1, whatever axes of length 1 it has in front."""
-    return kernel.ndim == 5 or kernel.ndim >= 2 and set(kernel.shape[:-2]) <= {1}
+    return kernel.ndim == 5 or (kernel.ndim >= 2 and set(kernel.shape[:-2]) <= {1})
 
 
 def _fusion_kernel(kernel: np.ndarray) -> np.ndarray:
