@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +84,14 @@ def draw_clip(network: TwoStream, *batch: int, seed: int = 1, side: int | None =
     return Clip(*(jax.numpy.asarray(x, jax.numpy.float32) for x in (appearance, motion)))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache() -> Iterator[Path]:
+    """What stjax keeps between runs goes into a folder of the tests' own, which is gone afterwards."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", folder)
+        yield Path(folder)
+
+
 @pytest.fixture(scope="session")
 def network() -> TwoStream:
     return slim(motion_head=True)
@@ -104,11 +114,11 @@ def ahat(network: TwoStream, params: dict[str, Any]) -> dict[str, np.ndarray]:
 def weights(tmp_path_factory: pytest.TempPathFactory, network: TwoStream, params: Any, ahat: Any) -> Path:
     """A file of the slim network, for the command line; one layer has no statistics."""
     from stjax.convert import store
-    from stjax.convert.store import Model, Part, Statistics
+    from stjax.model import Model, Part, Statistics
 
     model = Model(
         name="slim",
-        module=network,
+        network=network,
         params=params,
         statistics=Statistics({layer: a for layer, a in ahat.items() if layer != "motion/fc4"}, "noise"),
         parts=(Part("all", False, "random"),),
