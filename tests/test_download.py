@@ -21,11 +21,21 @@ from writers import WIDTHS, tower, write
 from stjax import UsageError
 from stjax.convert import answers, download
 from stjax.convert.download import cache
-from stjax.convert.releases import RELEASES, Held, Release, named
+from stjax.convert.release import Held, Release
+from stjax.convert.releases import RELEASES, release_named
+from stjax.networks.two_stream import TwoStream
 
 DATA = np.random.default_rng(0).bytes(3_000_000)
 # One whose contents are told; the others are told by their checksum.
-HELD = Held("matconvnet", 3, 6, (*WIDTHS, 8, 9))
+STREAM = TwoStream(
+    widths=(WIDTHS[:2], WIDTHS[2:4], WIDTHS[4:7], WIDTHS[7:10], WIDTHS[10:]),
+    dense=(8, 9),
+    num_classes=6,
+    input_size=64,
+    fusion="late",
+    streams=("appearance",),
+)
+HELD = Held("matconvnet", STREAM)
 fetch = functools.partial(download.fetch, insecure=True)
 
 
@@ -128,15 +138,16 @@ def test_no_server_at_all(tmp_path):
 
 def test_every_release_says_what_it_must():
     for name, one in RELEASES.items():
-        assert named(name) is one
+        assert release_named(name) is one
         assert one.address.startswith(("http://", "https://"))
         assert one.licence
-        assert one.held.classes in (101, 1000)
-        assert one.held.units == (64, 64, 128, 128, 256, 256, 256, *(512,) * 6, 4096, 4096)
+        assert one.held.network.num_classes in (101, 1000)
+        assert one.held.network.widths == ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+        assert one.held.network.dense == (4096, 4096)
         assert one.digest == "" or one.digest.split(":")[0] in hashlib.algorithms_available
     assert len({one.file for one in RELEASES.values()}) == len(RELEASES)
     with pytest.raises(UsageError, match="'imagenet-cafe' is not; nearest: imagenet-caffe"):
-        named("imagenet-cafe")
+        release_named("imagenet-cafe")
 
 
 def test_what_is_there_already_is_never_touched(tmp_path, server):
@@ -330,9 +341,9 @@ def test_a_file_is_told_by_what_it_holds(tmp_path, server, weights):
 @pytest.mark.parametrize(
     ("held", "message"),
     [
-        ({"classes": 7}, "classes must be 7: got 6"),
-        ({"channels": 20}, "channels must be 20: got 3"),
-        ({"units": (*WIDTHS, 8, 10)}, "units must be "),
+        ({"network": STREAM.clone(num_classes=7)}, "num_classes must be 7: got 6"),
+        ({"network": STREAM.clone(streams=("motion",))}, r"streams must be \('motion',\): got \('appearance',\)"),
+        ({"network": STREAM.clone(dense=(8, 10))}, r"dense must be \(8, 10\): got \(8, 9\)"),
         ({"table": "caffe"}, "of another architecture"),
     ],
 )
@@ -353,7 +364,7 @@ def test_a_cut_file_without_checksum_and_length_is_not_kept(tmp_path, server, we
 
 def test_a_file_of_two_streams_is_not_one(tmp_path, server):
     server.data = writers.dag(writers.fused_params(tower(classes=6), tower(20, classes=6), writers.fusion("conv2d")))
-    with pytest.raises(UsageError, match="must hold one stream: it holds appearance, motion"):
+    with pytest.raises(UsageError, match=r"streams must be \('appearance',\): got \('appearance', 'motion'\)"):
         fetch(release(server), tmp_path)
 
 

@@ -14,13 +14,13 @@ import hostile
 import numpy as np
 import pytest
 import writers
-from writers import LAYOUTS, tower, write
+from writers import LAYOUTS, tower, translated, write
 
 from stjax import UsageError
-from stjax.convert import published
+from stjax.convert.conversion import convert_files
 from stjax.convert.readers import container, hdf5, whole, wire
 from stjax.convert.readers.pickles import pickled_arrays
-from stjax.convert.translate import match
+from stjax.convert.tables import match
 
 HDF5 = [name for name in LAYOUTS if "7.3" in name or "Keras" in name]
 
@@ -38,8 +38,7 @@ def test_a_tower_comes_back_identical_from_every_layout(tmp_path, layout):
         # Its numbers are float32 here: what was folded comes back to the last digit but one.
         made["conv1_1"]["kernel"] = np.round(made["conv1_1"]["kernel"] * 64) / 64
     # The extension is that of something else: only content counts.
-    read = published.read(write(layout, made, tmp_path / "weights.dat"))
-    (stream,) = read.translation.streams
+    (stream,) = translated(write(layout, made, tmp_path / "weights.dat")).streams
     assert stream.name == "appearance"
     assert stream.tower.keys() == made.keys()
     for layer, leaves in made.items():
@@ -57,7 +56,7 @@ def test_a_tower_comes_back_identical_from_every_layout(tmp_path, layout):
 def test_so_does_a_motion_stream(tmp_path, layout):
     needs(layout)
     made = tower(20, classes=101)
-    (stream,) = published.read(write(layout, made, tmp_path / "motion")).translation.streams
+    (stream,) = translated(write(layout, made, tmp_path / "motion")).streams
     assert stream.name == "motion"
     for layer, leaves in made.items():
         for leaf, values in leaves.items():
@@ -125,7 +124,7 @@ def test_the_onnx_package_agrees(tmp_path, typed):
 
 def refused(path, match: str) -> str:
     with pytest.raises(UsageError, match=match) as caught:
-        published.read(path)
+        convert_files([path])
     assert "\n" not in str(caught.value)
     return str(caught.value)
 

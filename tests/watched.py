@@ -139,7 +139,8 @@ def digest(contents: Any) -> str:
 def _read(path: Path) -> dict[str, str]:
     from stjax import UsageError
     from stjax.convert.readers import container
-    from stjax.convert.translate import match, translate
+    from stjax.convert.tables import match
+    from stjax.convert.two_stream.streams import translate
 
     try:
         contents = container.read(path)
@@ -155,9 +156,9 @@ def main() -> None:
     import resource
     import warnings
 
-    import stjax.convert.published
+    import stjax.convert.tables
 
-    assert stjax.convert.published
+    assert stjax.convert.tables
     # An odd escape in a damaged header, an overflow in a damaged number: no fault, and no line of ours.
     warnings.simplefilter("ignore")
     most = _status("VmSize") + ROOM

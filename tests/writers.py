@@ -16,13 +16,22 @@ import numpy as np
 import safetensors.numpy
 import scipy.io
 
-from stjax.convert.tables import CONVOLUTIONS, HEAD, TORCHVISION_STD
+from stjax.convert import conversion
+from stjax.convert.two_stream.options import TwoStreamOptions
+from stjax.convert.two_stream.streams import Translation, translate
+from stjax.convert.two_stream.tables import CONVOLUTIONS, HEAD, TORCHVISION_STD
 
 WIDTHS = (2, 3, 3, 4, 4, 4, 5, 5, 6, 6, 6, 6, 7)
 SIDE = 2
 """Of the map that fc6 reads: inputs of 64 px."""
 
 Tower = dict[str, dict[str, np.ndarray]]
+
+
+def translated(path: Path, **options: Any) -> Translation:
+    """The towers of a published file."""
+    file = conversion.read(path)
+    return translate(file.contents, file.match, TwoStreamOptions(**options))
 
 
 def tower(channels: int = 3, *, classes: int = 5, head: bool = True, seed: int = 0) -> Tower:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stjax.convert.described import LONGEST_NAME
+from stjax.convert.description import LONGEST_NAME
 from stjax.errors import UsageError, printable
 
 LARGEST = 4 << 20

@@ -15,10 +15,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from stjax.convert import answers, published
+from stjax.convert import answers
 from stjax.convert.answers import Broken, Wrong
-from stjax.convert.releases import Release
-from stjax.convert.tables import HEAD
+from stjax.convert.conversion import convert_files
+from stjax.convert.description import architecture_of
+from stjax.convert.release import Release
 from stjax.errors import UsageError
 from stjax.files import checksum
 
@@ -34,7 +35,7 @@ TRIES = 4
 PART = ".stjax-part"
 """Behind a file's name while it is on its way: nobody else's, so that it may be written to and removed."""
 
-Progress = Callable[[int, int | None], None]
+Received = Callable[[int, int | None], None]
 """Called with the bytes there are and the bytes there will be, None if the server does not say."""
 
 
@@ -82,7 +83,7 @@ def fetch(
     folder: Path,
     *,
     insecure: bool = False,
-    progress: Progress = lambda done, total: None,
+    progress: Received = lambda done, total: None,
     patience: float = PATIENCE,
 ) -> Path:
     """Downloads a release; what came over before a connection broke is kept and built upon.
@@ -91,10 +92,10 @@ def fetch(
     is wrong is not kept; what was in the folder before is never touched.
 
     Args:
-      release: from `releases.named`.
+      release: from `releases.release_named`.
       folder: to save into; made if need be.
       insecure: take what comes without checksum or encryption, so that anybody on the way could have changed it.
-      progress: see `Progress`.
+      progress: see `Received`.
       patience: in seconds.
     Returns:
       The file's path.
@@ -104,9 +105,9 @@ def fetch(
     """
     target = folder / release.file
     if os.path.lexists(target):
-        if flaw := _flaw(release, target):
+        if damage := _damage(release, target):
             raise UsageError(
-                f"{target} is there already, and is not {release.name}: {flaw}; move it, or give another --folder"
+                f"{target} is there already, and is not {release.name}: {damage}; move it, or give another --folder"
             )
         return target
     if release.exposed and not insecure:
@@ -117,8 +118,8 @@ def fetch(
     try:
         with _part(folder / f"{release.file}{PART}") as part:
             _transfer(release, part, progress, patience)
-            if flaw := _flaw(release, part.path):
-                raise Wrong(flaw)
+            if damage := _damage(release, part.path):
+                raise Wrong(damage)
             _settle(part, target)
     except Wrong as wrong:
         raise UsageError(f"{release.name} must be what was published: {release.address}: {wrong}; not kept") from None
@@ -169,7 +170,7 @@ def _settle(part: _Part, target: Path) -> None:
     part.remove()
 
 
-def _transfer(release: Release, part: _Part, progress: Progress, patience: float) -> None:
+def _transfer(release: Release, part: _Part, progress: Received, patience: float) -> None:
     """Until all has come."""
     for attempt in range(TRIES):
         before = part.size
@@ -188,7 +189,7 @@ def _transfer(release: Release, part: _Part, progress: Progress, patience: float
     raise _silent(release, f"the connection broke {TRIES} times, {part.size:,} bytes are kept")
 
 
-def _continue(release: Release, part: _Part, progress: Progress, patience: float) -> bool:
+def _continue(release: Release, part: _Part, progress: Received, patience: float) -> bool:
     """One connection, from where the part ends; whether all has come."""
     request = urllib.request.Request(release.address, headers={"User-Agent": "stjax", "Accept-Encoding": "identity"})
     begin = part.size
@@ -244,7 +245,7 @@ def _keep_tag(part: _Part, answer: Any) -> None:
             file.write(tag)
 
 
-def _flaw(release: Release, path: Path) -> str:
+def _damage(release: Release, path: Path) -> str:
     """Why a file is not what was published; "" if nothing says so."""
     if not path.is_file() or not path.stat().st_size:
         return "it is empty" if path.is_file() else "it is no file"
@@ -258,20 +259,15 @@ def _flaw(release: Release, path: Path) -> str:
 def _difference(release: Release, path: Path) -> str:
     """What a file without a checksum must hold, and does not."""
     try:
-        translation = published.read(path, table=release.held.table).translation
+        network = convert_files([path], table=release.held.table).model.network
     except UsageError as error:
         return str(error)
-    if len(translation.streams) != 1 or translation.fusion:
-        return f"it must hold one stream: it holds {', '.join(s.name for s in translation.streams)}"
-    tower = translation.streams[0].tower
-    held, found = release.held, {layer: leaves["bias"].size for layer, leaves in tower.items()}
-    compared = {
-        "channels": (held.channels, tower["conv1_1"]["kernel"].shape[2]),
-        "classes": (held.classes, found.pop(HEAD[-1], 0)),
-        "units": (held.units, tuple(found.values())),
-    }
-    wrong = [f"{what} must be {must}: got {got}" for what, (must, got) in compared.items() if must != got]
-    return "; ".join(wrong)
+    expected = release.held.network
+    if type(network) is not type(expected):
+        return f"it must make a {type(expected).__name__}: it makes a {type(network).__name__}"
+    _, architecture = architecture_of(expected)
+    pairs = {what: (getattr(expected, what), getattr(network, what)) for what in architecture.configuration}
+    return "; ".join(f"{what} must be {one}: got {other}" for what, (one, other) in pairs.items() if one != other)
 
 
 def _silent(release: Release, reason: str) -> UsageError:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from stjax.convert.tables import Table
-from stjax.convert.translate import Stream, interleave_kernel
+from stjax.convert.folding import interleave_kernel
+from stjax.convert.table import Table
 
 SPREAD = 50.0
 """Rough standard deviation of both streams' inputs, in grey levels."""
@@ -25,29 +25,37 @@ CONTRAST, CHANCE = 0.2, 4.0
 of chance that must be at least: with 64 filters one is 0.024."""
 
 
-def of(stream: Stream, table: Table) -> list[str]:
-    """One line for each contradiction."""
-    kernel, bias = stream.tower["conv1_1"]["kernel"], stream.tower["conv1_1"]["bias"]
+def of(name: str, kind: str, kernel: np.ndarray, bias: np.ndarray | None, table: Table) -> list[str]:
+    """One line for each contradiction.
+
+    Args:
+      name: of the layer that reads an input, for the message.
+      kind: of the input, "rgb" or "flow".
+      kernel: (..., in, out), for inputs in grey levels, RGB or interleaved flow.
+      bias: (out,), None if the layer has none.
+      table: what it was converted by.
+    """
     lines = []
-    loudness = SPREAD * float(np.sqrt(np.square(kernel, dtype=np.float64).sum((0, 1, 2)).mean()))
-    still = float(np.sqrt(np.square(bias, dtype=np.float64).mean()))
+    kernel = kernel.reshape(-1, *kernel.shape[-2:])
+    loudness = SPREAD * float(np.sqrt(np.square(kernel, dtype=np.float64).sum((0, 1)).mean()))
+    still = 0.0 if bias is None else float(np.sqrt(np.square(bias, dtype=np.float64).mean()))
     # Normalisation fits a layer to whatever range its inputs have: what it was folded from tells nothing.
     if still > 0 and table.epsilon is None and not FAINTEST < loudness / still < LOUDEST:
         lines.append(
-            f"{stream.name}/conv1_1: its response to pictures is {loudness / still:.2g} times its biases; "
+            f"{name}: its response to pictures is {loudness / still:.2g} times its biases; "
             f"the range of inputs may not be that of {table.name} ({'0..1' if table.std else '0..255'})"
         )
-    if stream.name == "appearance":
-        ratio = blue_over_red(kernel)
+    if kind == "rgb":
+        ratio = blue_over_red(kernel) if kernel.shape[-2] == 3 else 0.0
         if ratio > 1:
             declared = "BGR" if table.bgr else "RGB"
             lines.append(
-                f"appearance/conv1_1: filters are {ratio:.2f} times as strong in blue as in red, the other way "
+                f"{name}: filters are {ratio:.2f} times as strong in blue as in red, the other way "
                 f"round than in published networks; channels may not be {declared}, as {table.name} declares"
             )
     elif contrast(interleave_kernel(kernel)) > contrast(kernel) + max(CONTRAST, CHANCE * _chance(kernel)):
         lines.append(
-            "motion/conv1_1: neighbouring flow fields resemble one another more if channels are in the other order; "
+            f"{name}: neighbouring flow fields resemble one another more if channels are in the other order; "
             "they may not be as declared: see --flow-order"
         )
     return lines
@@ -61,9 +69,9 @@ def blue_over_red(kernel: np.ndarray) -> float:
     SPREADS std(b) / sqrt(number of filters).
 
     Args:
-      kernel: (y, x, rgb, filters).
+      kernel: (..., rgb, filters).
     """
-    flat = kernel.transpose(2, 0, 1, 3).reshape(3, -1).astype(np.float64)
+    flat = np.moveaxis(kernel, -2, 0).reshape(3, -1).astype(np.float64)
     if kernel.shape[-1] < 2 or not flat.std(axis=1).all():
         return 1.0
     alike = np.asarray(np.corrcoef(flat))
@@ -80,7 +88,7 @@ def contrast(kernel: np.ndarray) -> float:
 
     Correlations, averaged; channels u1, v1, u2, v2, ... as declared. In the wrong order the difference vanishes.
     """
-    flat = kernel.transpose(2, 0, 1, 3).reshape(kernel.shape[2], -1).astype(np.float64)
+    flat = np.moveaxis(kernel, -2, 0).reshape(kernel.shape[-2], -1).astype(np.float64)
     if len(flat) < 4 or not flat.std(axis=1).all():
         return 0.0
     alike = np.corrcoef(flat)
@@ -92,7 +100,7 @@ def _chance(kernel: np.ndarray) -> float:
 
     A correlation of n numbers has 1/sqrt(n - 1); one contrast has C - 2 of them minus C/2 of them.
     """
-    channels, numbers = kernel.shape[2], kernel.size // kernel.shape[2]
+    channels, numbers = kernel.shape[-2], kernel.size // kernel.shape[-2]
     if channels < 4 or numbers < 2:
         return float("inf")
     return float(np.sqrt(2 / (numbers - 1) * (1 / (channels - 2) + 2 / channels)))

@@ -1,56 +1,55 @@
-"""One published file, read and translated."""
+"""One published file, as every way to make a network of it takes it."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import datetime
+import importlib.metadata
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from stjax.convert.readers import container
+from stjax.convert.description import LONGEST_NAME
 from stjax.convert.readers.contents import Contents
-from stjax.convert.store import Source
-from stjax.convert.translate import Match, Translation, match, translate
+from stjax.convert.table import Match
 from stjax.errors import UsageError, printable
-from stjax.files import checksum
+from stjax.model import Origin
 
 
 class Published(NamedTuple):
-    """Where a file comes from, what it holds, and what that is in our terms."""
+    """Where a file comes from, what it holds, and what the table that fits it makes of its names."""
 
-    source: Source
+    origin: Origin
     contents: Contents
-    translation: Translation
+    match: Match
 
 
-def read(path: Path, *, table: str | None = None, convolutions_only: bool = False, stacked: bool = False) -> Published:
-    """Reads a published file and puts it into our names and layout.
-
-    Args:
-      path: of any container; it is told by its content.
-      table: the name of a table to use; the one that fits best if None.
-      convolutions_only: leave out the classifier and whatever the table does not know.
-      stacked: flow channels are u1 .. u10, v1 .. v10 and not u1, v1, .., u10, v10.
-    Raises:
-      UsageError: the file is damaged, unsafe, of another architecture, or does not match its table name by name.
-    """
-    contents = container.read(path)
-    try:
-        translation = translate(contents, match(contents, table), convolutions_only, stacked)
-    except UsageError as error:
-        raise UsageError(f"{path.name}: {error}") from None
-    source = Source(printable(path.name), checksum(path), printable(contents.container), translation.table.name)
-    return Published(source, contents, translation)
+def made() -> str:
+    """When, and by which version."""
+    return f"{datetime.date.today()}, stjax {importlib.metadata.version('stjax')}"
 
 
-def inspect(path: Path, *, table: str | None = None) -> tuple[Contents, Match | None]:
-    """What is in a file, and what its names would become; None where no table knows it.
+def class_names(files: Sequence[Published], classes: int, given: Sequence[str]) -> tuple[str, ...]:
+    """The names that are given, else those that a file holds, if they are one for each class.
 
     Raises:
-      UsageError: the file cannot be read, or the table is unknown.
+      UsageError: there are names given, but not so many.
     """
-    contents = container.read(path)
-    try:
-        return contents, match(contents, table)
-    except UsageError:
-        if table is not None:
-            raise
-        return contents, None
+    if given and len(given) != classes:
+        raise UsageError(f"class names must be one for each of {classes} classes: got {len(given)}")
+    held = next((file.contents.class_names for file in files if len(file.contents.class_names) == classes), ())
+    # Those of a file are a stranger's: what is too long to be a name is cut, and says so.
+    cut = (name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…" for name in held)
+    return tuple(given) or tuple(map(printable, cut))
+
+
+def rgb_mean(file: Published) -> tuple[float, float, float]:
+    """The mean that is subtracted from RGB: the file's own, else that of its table.
+
+    Raises:
+      UsageError: the file's is no grey level.
+    """
+    said = file.contents.mean
+    # A fused two-stream file lists flow's channels first, then RGB.
+    r, g, b = map(float, said[-3:] if len(said) >= 3 else file.match.table.mean)
+    if not all(0 <= value <= 255 for value in (r, g, b)):
+        raise UsageError(f"a mean of RGB must be grey levels, 0..255: {file.origin.file} says {r:g}, {g:g}, {b:g}")
+    return r, g, b

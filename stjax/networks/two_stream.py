@@ -14,13 +14,15 @@ CVPR 2016. Motion is fused into appearance, one way. Endpoints carry the names o
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array, lax
 
 from stjax.errors import UsageError, nearest
+from stjax.networks.configuration import WIDEST, Malformed, Reader, chosen, ordered, truth, tuple_of, whole
 from stjax.networks.geometry import PIXEL, slide
 from stjax.networks.relu import Backward, relu
 from stjax.networks.vgg import VGG16, Tower, Widths, classify, convolutions
@@ -267,3 +269,27 @@ def interleave(motion: Array) -> Array:
     """
     moved = jnp.moveaxis(motion, -4, -2)
     return moved.reshape(*moved.shape[:-2], moved.shape[-2] * moved.shape[-1])
+
+
+CONFIGURATION: Mapping[str, Reader] = {
+    "widths": tuple_of(tuple_of(whole(1, WIDEST), 1, 100), 1, 10),
+    "fields": whole(1, 256),
+    "samples": whole(1, 256),
+    "fusion": chosen(*get_args(Fusion)),
+    "motion_head": truth,
+    "dense": tuple_of(whole(1, WIDEST), 0, 100),
+    "num_classes": whole(0, WIDEST),
+    "input_size": whole(1, 4096),
+    "streams": ordered(*STREAMS),
+}
+"""What a weights file says of the network; see `networks.ARCHITECTURES`."""
+
+
+def check(values: Mapping[str, Any], arrays: int) -> None:
+    """Refuses more layers than a file has arrays for, and an input that pooling leaves nothing of."""
+    widths = values.get("widths", TwoStream.widths)
+    layers, side = sum(map(len, widths)), values.get("input_size", TwoStream.input_size)
+    if layers > arrays:
+        raise Malformed(f"a network of {layers} layers needs more than {arrays} arrays")
+    if side >> len(widths) < 1:
+        raise Malformed(f"an input of {side} px is too small for {len(widths)} blocks")
