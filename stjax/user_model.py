@@ -49,8 +49,8 @@ def wrap(
       clip: an example of what it is shown, without batch or with a batch of one; needed unless the module has an
         attribute `inputs`.
       name: for folders and captions.
-      preprocessing: the means that are subtracted from pixels; those of VGG if None. A module that expects another range
-        scales its input itself.
+      preprocessing: the means that are subtracted from pixels; those of VGG if None. A module that expects another
+        range scales its input itself.
       statistics: with ahat of its layers, from `stjax record` say; recorded over generated clips if None.
       class_names: of the units of the layer `classes`.
     Raises:

@@ -38,7 +38,7 @@ number is so small that nine units at four chi are shared by two of them, or fil
 
 
 class Job(NamedTuple):
-    """One input to find. chi is None where no input of the layer can be slow; `start` counts the seeds it is found from."""
+    """One input to find. chi is None where no input of the layer can be slow; `start` counts the seeds."""
 
     unit: int
     chi: float | None

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 
-from stjax import calibrate, compilation
+from stjax import compilation
+from stjax.analysis.calibration import calibrated
 from stjax.commands.terminal import cell, console, note, print_parts, say
 from stjax.convert import class_names as names
 from stjax.convert import download as downloads
@@ -137,7 +138,7 @@ def _write(out: Path, pending: list[Converted], dtype: Any, record: bool) -> Non
             if record:
                 # From the file: the arrays of the sources, still views of them, have made room.
                 compilation.cache_programs()
-                store.save(whole, calibrate.calibrated(store.load(whole)), dtype)
+                store.save(whole, calibrated(store.load(whole)), dtype)
             # Somebody may have put something there meanwhile.
             refuse_foreign(out, (store.MARK,))
     except OSError as error:
