@@ -27,7 +27,7 @@ from stjax import (
     step,
     visualize_units,
 )
-from stjax.ascent import step, recipes
+from stjax.ascent import recipes, step
 from stjax.ascent.transforms import FieldDropout
 
 KEY = jax.random.key(7)

@@ -52,16 +52,18 @@ def layers(
         typer.Option("--model", "-m", help="The same, spelled as in `visualize`.", autocompletion=completion.models),
     ] = None,
 ) -> None:
-    """List a network's layers: units, receptive field, stride and canvas, in frames and pixels."""
+    """List a network's layers: units, receptive field, stride and canvas, in frames and pixels.
+
+    A unit is evaluated on a window of the input: its cone, exactly what it sees; a little more where strides ask for it;
+    or the whole input.
+    """
     if name is not None and model is not None and name != model:
         raise UsageError(f"one network must be named: got {name} and --model {model}; nearest: stjax layers {name}")
     loaded = zoo.load(next((given for given in (name, model) if given is not None), zoo.DEFAULT))
     statistics = loaded.statistics
-    table = Table(
-        title=cell(f"{loaded.name}: {declared(loaded.network.inputs)}; sizes as (t x) y x x"), title_justify="left"
-    )
-    for heading in ("layer", "units", "field", "stride", "canvas", "evaluated on", "ahat"):
-        words = heading in ("layer", "evaluated on", "ahat")
+    table = Table(title=cell(f"{loaded.name}: {declared(loaded.network.inputs)}"), title_justify="left")
+    for heading in ("layer", "units", "field", "stride", "canvas", "window", "ahat"):
+        words = heading in ("layer", "window", "ahat")
         table.add_column(heading, justify="left" if words else "right", overflow="fold", no_wrap=heading == "layer")
     for layer in loaded.network.layers:
         known = "rough" if layer.name in statistics.rough else "yes" if layer.name in statistics.ahat else "none"
@@ -73,12 +75,13 @@ def layers(
 
 def _row(model: Model, layer: Layer) -> tuple[str, ...]:
     own = probe(model.network, layer.name)
-    whole = "the whole input" if own.whole else "a window" if _larger(own) else "its cone"
-    field = _size(*(extent.side if extent else None for extent in layer.field))
-    stride = _size(*(extent.stride if extent else None for extent in layer.field))
+    whole = "whole input" if own.whole else "more" if _larger(own) else "its cone"
+    still = all(each.length("time") == 1 for each in own.inputs)
+    field = _size(*(extent.side if extent else None for extent in layer.field), still=still)
+    stride = _size(*(extent.stride if extent else None for extent in layer.field), still=still)
     margin = recipes.MAHENDRAN.bind(own).margin
     first = own.inputs[0]
-    canvas = _size(first.length("time"), first.length("height") + margin, first.length("width") + margin)
+    canvas = _size(first.length("time"), first.length("height") + margin, first.length("width") + margin, still=still)
     return str(layer.units), field, stride, canvas, whole
 
 
@@ -89,16 +92,17 @@ def _larger(own: Probe) -> bool:
     return any(extent is not None and n > extent.side for n, extent in zip(lengths, own.layer.field, strict=True))
 
 
-def _size(t: int | None, y: int | None, x: int | None) -> str:
+def _size(t: int | None, y: int | None, x: int | None, *, still: bool) -> str:
     """Frames, if there are several, and pixels; one number for a square.
 
-    >>> _size(1, 40, 40), _size(7, 23, 19), _size(None, None, None)
-    ('40', '7 x 23 x 19', 'all')
+    >>> _size(1, 40, 40, still=True), _size(7, 23, 19, still=False), _size(None, 21, 21, still=False)
+    ('40', '7 x 23 x 19', 'all x 21')
     """
-    if y is None and x is None:
+    lengths = (y, x) if still else (t, y, x)
+    if not any(lengths):
         return "all"
-    square = str(y) if y == x else f"{y or 'all'} x {x or 'all'}"
-    return square if t == 1 or t is None else f"{t} x {square}"
+    sides = [str(n) if n else "all" for n in lengths]
+    return " x ".join(sides[:-1] if y == x else sides)
 
 
 def declared(inputs: tuple[Input, ...]) -> str:

@@ -214,7 +214,7 @@ def _print_releases() -> None:
         "contents: no checksum is published, so the file is compared with what it must hold; over plain http this "
         "needs --insecure"
     )
-    Console().print(note, highlight=False, soft_wrap=True)
+    Console().print(note, highlight=False)
 
 
 def _fetch(release: Release, folder: Path, insecure: bool) -> Path:
