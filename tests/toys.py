@@ -1,4 +1,4 @@
-"""Networks as users write them, knowing nothing of ours: a 3-D convnet, one that sees two RGB streams, an image network."""
+"""Networks as users write them, knowing nothing of ours: of video, of two RGB streams, and of images."""
 
 from __future__ import annotations
 

@@ -54,8 +54,8 @@ def layers(
 ) -> None:
     """List a network's layers: units, receptive field, stride and canvas, in frames and pixels.
 
-    A unit is evaluated on a window of the input: its cone, exactly what it sees; a little more where strides ask for it;
-    or the whole input.
+    A unit is evaluated on a window of the input: its cone, exactly what it sees; a little more where strides ask for
+    it; or the whole input.
     """
     if name is not None and model is not None and name != model:
         raise UsageError(f"one network must be named: got {name} and --model {model}; nearest: stjax layers {name}")

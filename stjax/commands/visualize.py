@@ -96,7 +96,7 @@ def visualize(
     - `stjax visualize classes --units "star spinning left"`
     - `stjax visualize conv3_2 --units 3,7 --chi 10,0`
     - `stjax visualize conv3_3 --model vgg16-imagenet --units 0:16`
-    - `stjax visualize mixed --model my_package.networks:make`
+    - `stjax visualize mixed --model my_networks:make`
     """
     how = None if recipe is None else recipes.recipe_named(recipe)
     rounding = choose("precision", precision, PRECISIONS)
