@@ -84,5 +84,5 @@ class Clock:
 
 
 def list_processes(numbers: Collection[int]) -> str:
-    shown = ", ".join(map(str, list(numbers)[:8])) + (", ..." if len(numbers) > 8 else "")
-    return f"process {shown}" if len(numbers) == 1 else f"processes {shown}"
+    listed = ", ".join(map(str, list(numbers)[:8])) + (", ..." if len(numbers) > 8 else "")
+    return f"process {listed}" if len(numbers) == 1 else f"processes {listed}"
