@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 
 from stjax import UsageError
-from stjax.atlas import hosts, meeting, results, wire
+from stjax.atlas import hosts, meeting, messages, results
 from stjax.atlas.first import First
 from stjax.atlas.meeting import Process
-from stjax.atlas.wire import Address
+from stjax.atlas.messages import Address
 
 # As in test_atlas.py: chunks of other sizes are summed in another order, through three steps.
 GREY_LEVELS = 2e-3
@@ -192,7 +192,7 @@ def soon(monkeypatch):
     """Who does not come is given up after 2 s."""
     monkeypatch.setattr(meeting, "TIMEOUT_S", 2.0)
     monkeypatch.setattr(meeting, "NAME_S", 0.2)
-    monkeypatch.setattr(wire, "ANSWER_S", 1.0)
+    monkeypatch.setattr(messages, "ANSWER_S", 1.0)
     monkeypatch.setattr(meeting, "REPORT_S", (0.2, 0.3))
 
 
@@ -288,7 +288,7 @@ def test_two_first_processes_are_told_apart(soon):
 def test_a_first_process_on_another_host_than_the_coordinators(soon, monkeypatch):
     """Nobody listens at the coordinator's address, though this process does listen."""
     elsewhere = free_port()
-    monkeypatch.setattr(wire, "listen", lambda address: socket.create_server(("localhost", elsewhere)))
+    monkeypatch.setattr(messages, "listen", lambda address: socket.create_server(("localhost", elsewhere)))
     address = local()
     said = attend(address, 2, 0)
     assert said == f"process 0 must run on the coordinator's host: {address} is another"

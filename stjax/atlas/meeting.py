@@ -1,7 +1,7 @@
 """Processes that meet over TCP before they share work, in a way that can fail: whoever does not come is named, soon.
 
-The first listens at the coordinator's address, the others connect: see `first` and `other`, and `wire` for what they
-say.
+The first listens at the coordinator's address, the others connect: see `first` and `other`. What they say is in
+`messages`.
 """
 
 from __future__ import annotations
