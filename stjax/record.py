@@ -227,8 +227,10 @@ class Record:
           UsageError: stjax did not write it; the text says in a few words why.
         """
         line = _parsed(text.encode() if isinstance(text, str) else text)
-        fields = _checked(cls, {name: value for name, value in line.items() if name != "schema"})
-        return cls(**fields | {"inputs": _inputs(fields["inputs"]), "settings": _settings(fields["settings"])})
+        del line["schema"]
+        fields: dict[str, Any] = dict(_checked(cls, line))
+        fields["inputs"], fields["settings"] = _inputs(fields["inputs"]), _settings(fields["settings"])
+        return cls(**fields)
 
 
 def _parsed(text: bytes) -> dict[str, Any]:
@@ -283,21 +285,22 @@ def _kinds(of: type) -> dict[str, Kind | None]:
 
 
 def _settings(values: Any) -> Settings:
-    fields = _checked(Settings, values)
-    return Settings(**fields | {"mean": tuple(fields["mean"])})
+    fields: dict[str, Any] = dict(_checked(Settings, values))
+    fields["mean"] = tuple(fields["mean"])
+    return Settings(**fields)
 
 
 def _inputs(values: Any) -> tuple[Input, ...]:
     try:
-        found = tuple(Input(name=name, **each | {"shape": tuple(each["shape"])}) for name, each in values.items())
+        inputs = tuple(Input(name=name, **each | {"shape": tuple(each["shape"])}) for name, each in values.items())
     except UsageError as error:
         raise UsageError(f"inputs must be those of a network: {str(error)[:200]}") from None
     # Of what has another type altogether.
     except (TypeError, ValueError, AttributeError, KeyError):
-        found = ()
-    if not found:
+        inputs = ()
+    if not inputs:
         raise UsageError(f"inputs must be kind, shape and slow by name of a stream: got {_short(values)}")
-    return found
+    return inputs
 
 
 def _short(value: Any) -> str:

@@ -412,7 +412,7 @@ def test_columns_are_appearance_then_falling_chi(tmp_path):
     plan = sheets._Plan.of(tmp_path, conv(tmp_path, 2))
     sheet = plan.sheet("conv2_1", "direction", still=True)
     assert [column.title for column in sheet.columns] == ["appearance", "chi = 10", "chi = 0"]
-    assert sheet.columns[1].shown == (0, 4, 9)
+    assert sheet.columns[1].tiles == (0, 4, 9)
 
 
 def test_a_fused_layer_shows_the_appearance_of_the_largest_chi(tmp_path):
@@ -471,7 +471,7 @@ def test_frames_have_sheets_of_their_own_with_tiles_that_move(tmp_path):
         assert getattr(image, "n_frames", 1) == 8
     plan = sheets._Plan.of(tmp_path, found)
     sheet, row = plan.sheet("block1/conv", "frames", still=True), plan.row(found, "frames")
-    assert [(column.title, column.shown) for column in sheet.columns] == [
+    assert [(column.title, column.tiles) for column in sheet.columns] == [
         (f"chi = {chi}", (0, 3, 7)) for chi in (10, 1, 0)
     ]
     assert sheet.note == "appearance · frames 1, 4, 8 of each clip"
@@ -491,7 +491,7 @@ def test_films_and_flow_share_the_sheets_of_flow(tmp_path):
     assert names == [f"mixed-{c}-1.{e}" for c in ("direction", "components") for e in ("gif", "png")]
     sheet = sheets._Plan.of(tmp_path, found).sheet("mixed", "direction", still=True)
     assert sheet.note == "motion as direction · first, middle and last field or frame of each clip"
-    assert [column.shown for column in sheet.columns] == [(0, 3, 7), (0, 3, 7), (0, 4, 9), (0, 4, 9)]
+    assert [column.tiles for column in sheet.columns] == [(0, 3, 7), (0, 3, 7), (0, 4, 9), (0, 4, 9)]
 
 
 def test_only_a_stream_before_a_slash_is_no_part_of_the_name(tmp_path):

@@ -15,18 +15,21 @@ import jax, numpy as np
 sys.path.insert(0, sys.argv[1])
 from conftest import draw_params, slim
 import stjax
-from stjax.atlas import fill, plan, results, resume
+from stjax.atlas import fill, results, resume
 
 os.fsync = lambda file: None  # 5,000 of them take a while, and no memory
 network = slim()
-shown, recipe = stjax.probe(network, "conv3_fusion"), dataclasses.replace(stjax.MAHENDRAN, steps=1)
-params, ahat = draw_params(network), np.ones(8)
+statistics = stjax.Statistics({"conv3_fusion": np.ones(8)}, "made up")
+model = stjax.Model(name="slim", network=network, params=draw_params(network), statistics=statistics)
 directory = Path(sys.argv[2])
 for number in (8, 625):
-    asked = plan.jobs(shown, range(8), np.arange(number) / 16)
-    task = fill.Task(shown, asked, ahat, resume.stamp({}, shown.layer, recipe, ahat))
-    share = fill.share(directory, task, results.read(directory))
-    fill.fill(directory, task, recipe, params, jax.random.key(0), share.jobs, chunk=8)  # on 8 devices
+    request = stjax.Request(
+        model=model, layer="conv3_fusion", units=range(8), chi=np.arange(number) / 16, chunk=8,
+        recipe=dataclasses.replace(stjax.MAHENDRAN, steps=1),
+    )
+    settings = resume.identify(request)
+    share = fill.share_of(directory, request, settings, results.read(directory))
+    fill.fill_folder(directory, request, settings, share.jobs)  # on 8 devices
     print(len(share.jobs), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 

@@ -15,9 +15,9 @@ import jax
 import numpy as np
 import pytest
 
-from stjax import UsageError, cli, files, show
-from stjax.atlas import folder, results
-from stjax.atlas.meeting import Meeting, Place
+from stjax import UsageError, cli, compilation, files
+from stjax.atlas import folder, results, session
+from stjax.atlas.meeting import Meeting, Process
 from stjax.errors import printable
 from stjax.figures import encode
 
@@ -127,7 +127,7 @@ FOREIGN = {
 @pytest.mark.parametrize("request_", [{}, {"layer": "nosuch"}], ids=["valid", "invalid"])
 @pytest.mark.parametrize("plant", FOREIGN.values(), ids=FOREIGN.keys())
 def test_what_is_in_the_way_is_refused_and_stays(tmp_path, weights, capsys, monkeypatch, plant, request_):
-    monkeypatch.setattr("stjax.atlas.run.climb", lambda *_, **__: pytest.fail("nothing is to be found"))
+    monkeypatch.setattr("stjax.atlas.run.run_jobs", lambda *_, **__: pytest.fail("nothing is to be found"))
     out, home = tmp_path / "p", tmp_path / "home"
     out.mkdir()
     for name in ("page.html", "a.npz", "a.png", "a.gif", ".bashrc", "conv3_fusion/.rc"):
@@ -162,7 +162,7 @@ def test_temporaries_of_a_killed_run_are_swept(tmp_path):
     theirs = [f"other/.stjax-{32 * 'f'}", f".stjax-{31 * 'f'}", ".stjax-1", "arrays/a.npz"]
     for name in (*ours, *theirs):
         put(tmp_path / name)
-    with folder.hold(tmp_path, Meeting(Place(1, 2))):
+    with folder.hold(tmp_path, Meeting(Process(1, 2))):
         assert len(list(tmp_path.rglob(".stjax-*f*"))) == 5
     with folder.hold(tmp_path, Meeting()):
         pass
@@ -178,13 +178,13 @@ def test_a_foreign_file_that_comes_in_between_is_not_replaced_either(tmp_path):
 
 
 def test_a_folder_that_goes_during_the_run_is_no_success(tmp_path, weights, capsys, monkeypatch):
-    draw = show._draw_all
+    draw = session._Session._draw
 
-    def draw_and_lose(out, *more):
-        draw(out, *more)
-        shutil.rmtree(out)
+    def draw_and_lose(self):
+        draw(self)
+        shutil.rmtree(self.out)
 
-    monkeypatch.setattr(show, "_draw_all", draw_and_lose)
+    monkeypatch.setattr(session._Session, "_draw", draw_and_lose)
     code, stdout, stderr = within(capsys, monkeypatch, *words(weights, tmp_path / "p", units="0:2"))
     assert (code, stdout) == (2, "")
     assert "error: a folder must be left alone while a run fills it: 2 of 2 results are gone from" in stderr
@@ -269,7 +269,7 @@ def test_two_runs_at_once_do_not_mix(tmp_path, weights):
     assert sorted(one.returncode for one in running) == [0, 2], said
     refused = said[[one.returncode for one in running].index(2)]
     assert "one run at a time" in refused or "with one set of settings" in refused
-    assert len({record["seed"] for record in results.read(out)}) == 1
+    assert len({record.settings.seed for record in results.read(out)}) == 1
     assert len(results.read(out)) == 8
 
 

@@ -18,8 +18,10 @@ import numpy as np
 import pytest
 
 from stjax import UsageError
-from stjax.atlas import hosts, meeting, results
-from stjax.atlas.meeting import Address, Place
+from stjax.atlas import hosts, meeting, messages, results
+from stjax.atlas.first import First
+from stjax.atlas.meeting import Process
+from stjax.atlas.messages import Address
 
 # As in test_atlas.py: chunks of other sizes are summed in another order, through three steps.
 GREY_LEVELS = 2e-3
@@ -71,12 +73,12 @@ def named(out: Path, manifest: str) -> list[tuple[int, float]]:
 
 
 def same(out: Path, whole: Path) -> None:
-    expected = {(r["unit"], r["chi"]): r for r in results.read(whole)}
-    actual = {(r["unit"], r["chi"]): r for r in results.read(out)}
+    expected = {(record.unit, record.chi): record for record in results.read(whole)}
+    actual = {(record.unit, record.chi): record for record in results.read(out)}
     assert actual.keys() == expected.keys()
     for job, record in expected.items():
-        np.testing.assert_allclose(actual[job]["activation_end"], record["activation_end"], rtol=1e-4)
-        with np.load(out / actual[job]["arrays"]) as found, np.load(whole / record["arrays"]) as wanted:
+        np.testing.assert_allclose(actual[job].activation_end, record.activation_end, rtol=1e-4)
+        with np.load(out / actual[job].arrays) as found, np.load(whole / record.arrays) as wanted:
             for stream in wanted.files:
                 np.testing.assert_allclose(found[stream], wanted[stream], atol=GREY_LEVELS)
     assert [path for path in out.rglob("*") if path.name.startswith(".")] == []
@@ -135,7 +137,7 @@ def test_a_process_that_dies_takes_nobody_along(tmp_path, arguments, whole):
 
 
 def test_shares_are_even_and_leave_nothing_out():
-    shares = [hosts.share(range(11), Place(index, 4)) for index in range(4)]
+    shares = [hosts.partition(range(11), Process(index, 4)) for index in range(4)]
     assert sorted(item for share in shares for item in share) == list(range(11))
     assert sorted(map(len, shares)) == [2, 3, 3, 3]
 
@@ -170,7 +172,7 @@ def test_waiting_ends_with_the_work_or_with_patience(monkeypatch):
 )
 def test_a_distributed_run_must_be_told_its_processes(given, message):
     with pytest.raises(UsageError, match=message):
-        hosts.meet(*given)
+        hosts.connect(*given)
 
 
 def test_slurm_tells_who_is_where(monkeypatch):
@@ -182,7 +184,7 @@ def test_slurm_tells_who_is_where(monkeypatch):
     assert hosts._detect(None, None, None) == ("node07:65517", 12, 5, [1])
     monkeypatch.setenv("SLURM_PROCID", "five")
     with pytest.raises(UsageError, match="give --coordinator, --processes, --process"):
-        hosts.meet()
+        hosts.connect()
 
 
 @pytest.fixture
@@ -190,14 +192,14 @@ def soon(monkeypatch):
     """Who does not come is given up after 2 s."""
     monkeypatch.setattr(meeting, "TIMEOUT_S", 2.0)
     monkeypatch.setattr(meeting, "NAME_S", 0.2)
-    monkeypatch.setattr(meeting, "ANSWER_S", 1.0)
+    monkeypatch.setattr(messages, "ANSWER_S", 1.0)
     monkeypatch.setattr(meeting, "REPORT_S", (0.2, 0.3))
 
 
 def attend(address: str, count: int, index: int, words: tuple[str, ...] = (), heard: list[str] | None = None) -> str:
     """What becomes of a process that meets the others and then waits for them with each word."""
     try:
-        with hosts.meet(address, count, index, [].append if heard is None else heard.append) as met:
+        with hosts.connect(address, count, index, [].append if heard is None else heard.append) as met:
             for word in words:
                 if word == "die":
                     return "gone"
@@ -252,8 +254,8 @@ def test_one_that_dies_or_fails_on_the_way_ends_all():
 def test_one_that_hangs_is_named(monkeypatch):
     address = local()
     with ThreadPoolExecutor(1) as pool:
-        other = pool.submit(hosts.meet, address, 2, 1)
-        with hosts.meet(address, 2, 0) as first, other.result():
+        other = pool.submit(hosts.connect, address, 2, 1)
+        with hosts.connect(address, 2, 0) as first, other.result():
             monkeypatch.setattr(meeting, "TIMEOUT_S", 0.5)
             with pytest.raises(UsageError, match=r"must meet within 0.5 s: process 1 of 2 did not come to localhost"):
                 first.wait("a")
@@ -271,8 +273,8 @@ def test_two_first_processes_are_told_apart(soon):
     said = together((address, 2, 0, ()), (address, 2, 0, ()))
     assert sum("it is taken, by another process 0 say; give a free port" in one for one in said) == 1
     # On another host, whose own port is free, but where the name leads to the first.
-    with hosts.First(Address.parse(address), 2, print) as one:
-        other = hosts.First(Address.parse(local()), 2, print)
+    with First(Address.parse(address), 2, print) as one:
+        other = First(Address.parse(local()), 2, print)
         other._address = one._address
         with ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(one.wait)
@@ -286,7 +288,7 @@ def test_two_first_processes_are_told_apart(soon):
 def test_a_first_process_on_another_host_than_the_coordinators(soon, monkeypatch):
     """Nobody listens at the coordinator's address, though this process does listen."""
     elsewhere = free_port()
-    monkeypatch.setattr(meeting, "_listen", lambda address: socket.create_server(("localhost", elsewhere)))
+    monkeypatch.setattr(messages, "listen", lambda address: socket.create_server(("localhost", elsewhere)))
     address = local()
     said = attend(address, 2, 0)
     assert said == f"process 0 must run on the coordinator's host: {address} is another"

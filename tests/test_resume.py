@@ -18,11 +18,13 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from conftest import slim
 from numpy.lib import format as npy
+from records import make_record
 
-from stjax import FAST, MAHENDRAN, UsageError, arrays, cli
+from stjax import FAST, MAHENDRAN, Clip, Model, Request, Statistics, UsageError, arrays, cli
 from stjax.atlas import folder, plan, results, resume
-from stjax.atlas.meeting import ALONE, Meeting, Place
+from stjax.atlas.meeting import ALONE, Meeting, Process
 from stjax.atlas.plan import Job
 from stjax.atlas.writer import Writer
 from stjax.files import checksum
@@ -54,8 +56,8 @@ def lines(out: Path) -> list[dict]:
 def stored(out: Path) -> dict[str, dict[str, np.ndarray]]:
     found = {}
     for record in results.read(out):
-        with np.load(out / record["arrays"]) as file:
-            found[record["arrays"]] = dict(file)
+        with np.load(out / record.arrays) as file:
+            found[record.arrays] = dict(file)
     return found
 
 
@@ -100,7 +102,7 @@ def test_only_what_is_missing_is_done(tmp_path, weights, capsys, monkeypatch):
     # Nothing is missing now, but one picture.
     picture = out / "arrays/conv3_fusion/unit0004_chi1-direction.gif"
     picture.unlink()
-    monkeypatch.setattr("stjax.atlas.run.climb", lambda *_, **__: pytest.fail("nothing is to be found"))
+    monkeypatch.setattr("stjax.atlas.run.run_jobs", lambda *_, **__: pytest.fail("nothing is to be found"))
     assert within(capsys, monkeypatch, *words(weights, out, "--units", "4:6"))[0] == 0
     assert picture.exists()
 
@@ -128,7 +130,7 @@ def test_more_starts_are_so_many_more_jobs(tmp_path, weights, capsys, monkeypatc
     [
         (("--steps", 2), "steps 3 (now 2);"),
         (("--seed", 1, "--kappa", 0.5), "kappa 0.00660156 (now 0.5), seed 0 (now 1);"),
-        (("--recipe", "mahendran"), r"recipe fast (now paper), constants \w+ (now \w+);"),
+        (("--recipe", "mahendran"), r"recipe fast (now mahendran), constants \w+ (now \w+);"),
         (("--chunk", 3), "chunk 64 (now 3);"),
     ],
     ids=["steps", "seed and kappa", "recipe", "chunk"],
@@ -147,25 +149,52 @@ def test_other_settings_are_refused_and_the_difference_shown(
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
-def test_the_work_is_what_a_result_depends_on():
-    settings = {"weights": "abc", "kappa": 0.5, "seed": 0, "precision": "float32", "steps": 60, "recipe": "fast",
-                "versions": {"stjax": "1", "jax": "2", "numpy": "3"}, "device": "cpu"}  # fmt: skip
-    ahat = np.ones(3)
-    work = resume.stamp(settings, "fc6", FAST, ahat)["work"]
-    for same_work in ({"device": "H200"}, {"versions": {"stjax": "1", "jax": "2", "numpy": "4"}}):
-        assert resume.stamp(settings | same_work, "fc6", FAST, ahat)["work"] == work
+def ask(layer: str = "fc4", *, model: dict[str, Any] | None = None, ahat: float = 1.0, **changes: Any) -> Request:
+    """A request of the slim network, which is not run."""
+    network = slim()
+    statistics = Statistics({each.name: np.full(each.units, ahat) for each in network.layers}, "made up")
+    settings = {"name": "slim", "network": network, "params": {}, "statistics": statistics, "checksum": "abc"}
+    settings |= model or {}
+    return Request(**{"model": Model(**settings), "layer": layer, "units": [1, 2], "chi": [0.5], "chunk": 8} | changes)
+
+
+def test_the_identity_is_what_a_result_depends_on(monkeypatch):
+    identity = resume.identify(ask()).identity
+    for same in ({"model": {"name": "other"}}, {"units": [3]}, {"chi": [1, 2]}, {"starts": 3}):
+        assert resume.identify(ask(**same)).identity == identity
+    clip = Clip(*(None if x is None else np.ones(x.shape, np.float32) for x in ask().probe.canvas()))
     others = [
-        resume.stamp(settings, "fc6", FAST, ahat, 4),
-        resume.stamp(settings | {"weights": "abd"}, "fc6", FAST, ahat),
-        resume.stamp(settings | {"versions": {"stjax": "1", "jax": "3"}}, "fc6", FAST, ahat),
-        resume.stamp(settings, "fc7", FAST, ahat),
-        resume.stamp(settings, "fc6", MAHENDRAN, ahat),
-        resume.stamp(settings, "fc6", dataclasses.replace(FAST, bound=100.0), ahat),
-        resume.stamp(settings, "fc6", FAST, 2 * ahat),
-        resume.stamp(settings | {"prng": "rbg"}, "fc6", FAST, ahat),
-        resume.stamp(settings | {"seed": 1 << 32}, "fc6", FAST, ahat),
+        {"chunk": 4},
+        {"model": {"checksum": "abd"}},
+        {"layer": "conv3_fusion"},
+        {"recipe": MAHENDRAN},
+        {"recipe": FAST},
+        {"recipe": dataclasses.replace(FAST, bound=100.0)},
+        {"recipe": dataclasses.replace(FAST, steps=7)},
+        {"ahat": 2.0},
+        {"kappa": 0.5},
+        {"seed": 1 << 32},
+        {"precision": "bfloat16"},
+        {"initial": clip},
+        {"initial": clip._replace(motion=2 * clip.motion)},
     ]
-    assert len({work, *(other["work"] for other in others)}) == 1 + len(others)
+    identities = [resume.identify(ask(**other)).identity for other in others]
+    with jax.default_prng_impl("rbg"):
+        identities.append(resume.identify(ask()).identity)
+    version = resume.importlib.metadata.version
+    for package, matters in (("jax", True), ("optax", False)):
+        changed = lambda name, package=package: "9" if name == package else version(name)  # noqa: E731
+        monkeypatch.setattr(resume.importlib.metadata, "version", changed)
+        other = resume.identify(ask()).identity
+        assert (other != identity) == matters
+        identities += [other] * matters
+    assert len({identity, *identities}) == 1 + len(identities)
+
+
+def test_a_model_without_a_checksum_is_known_by_its_parameters():
+    models = [{"checksum": "", "params": {"a": {"kernel": np.full((2, 3), x, np.float32)}}} for x in (0, 0, 1)]
+    one, same, other = (resume.identify(ask(model=model)).identity for model in models)
+    assert one == same != other
 
 
 def test_every_seed_has_a_key_of_its_own():
@@ -185,16 +214,20 @@ def test_every_seed_has_a_key_of_its_own():
 
 
 def test_layers_of_other_settings_may_share_a_folder(tmp_path):
-    kept = resume.stamp({"steps": 60}, "conv1_1", FAST, np.ones(1)) | {"layer": "conv1_1"}
-    resume.agree(tmp_path, [kept], "conv2_1", resume.stamp({"steps": 100}, "conv2_1", FAST, np.ones(1)))
-    with pytest.raises(UsageError, match=r"conv1_1 with steps 60 \(now 100\)"):
-        resume.agree(tmp_path, [kept], "conv1_1", resume.stamp({"steps": 100}, "conv1_1", FAST, np.ones(1)))
+    kept = make_record(layer="fc4", settings=vars(resume.identify(ask())))
+    recipe = dataclasses.replace(ask().unbound, steps=100)
+    other, same = (resume.identify(ask(layer, recipe=recipe)) for layer in ("conv3_fusion", "fc4"))
+    resume.check_settings(tmp_path, [kept], "conv3_fusion", other)
+    resume.check_settings(tmp_path, [kept], "fc4", kept.settings)
+    with pytest.raises(UsageError, match=r"fc4 with steps 60 \(now 100\); choose another"):
+        resume.check_settings(tmp_path, [kept], "fc4", same)
 
 
 def test_missing_keeps_the_order_asked():
-    records = [{"layer": "fc6", "unit": 1, "chi": 0.5}, {"layer": "fc7", "unit": 2, "chi": 0.5}]
-    asked = [Job(3, 0.5), Job(1, 0.5), Job(2, 0.5), Job(1, None)]
-    assert resume.missing(records, "fc6", asked) == [Job(3, 0.5), Job(2, 0.5), Job(1, None)]
+    records = [make_record(layer="fc4", unit=1, chi=0.5), make_record(layer="classes", unit=2, chi=0.5)]
+    request = ask(units=[3, 1, 2], chi=[0.5, 1])
+    wanted = [Job(3, 0.5), Job(3, 1.0), Job(1, 1.0), Job(2, 0.5), Job(2, 1.0)]
+    assert resume.missing(records, request) == wanted
 
 
 def packed(path: Path) -> None:
@@ -249,28 +282,23 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
-def test_a_flaw_is_found_at_the_cost_of_reading_the_file(tmp_path, damage):
-    path = tmp_path / "a.npz"
-    record = {"arrays": "a.npz", "sha256": arrays.save(path, FULL)}
-    assert resume.flaw(tmp_path, record) is None
+def test_damage_is_found_at_the_cost_of_reading_the_file(tmp_path, damage):
+    path = tmp_path / "arrays/a.npz"
+    record = make_record(arrays="arrays/a.npz", sha256=arrays.save(path, FULL))
+    assert resume.damage(tmp_path, record) is None
     damage(path)
     tracemalloc.start()
-    assert resume.flaw(tmp_path, record)
+    assert resume.damage(tmp_path, record)
     if path.is_file():
         # Also of one whose record is a stranger's, and has the right checksum.
-        forged = record | {"sha256": checksum(path)}
-        assert (resume.flaw(tmp_path, forged) is None) == (damage in map(DAMAGE.get, WHOLE))
+        forged = dataclasses.replace(record, sha256=checksum(path))
+        assert (resume.damage(tmp_path, forged) is None) == (damage in map(DAMAGE.get, WHOLE))
     assert tracemalloc.get_traced_memory()[1] < 8e6
     tracemalloc.stop()
 
 
 WHOLE = ("swapped", "not finite", "an array missing", "an array more")
 """What nothing but its checksum tells from what was written."""
-
-
-def test_a_record_without_a_checksum_is_found_again(tmp_path):
-    arrays.save(tmp_path / "a.npz", FULL)
-    assert resume.flaw(tmp_path, {"arrays": "a.npz"}) == "its record has no checksum"
 
 
 @pytest.mark.slow
@@ -288,7 +316,7 @@ def test_damaged_arrays_are_found_again_and_nothing_else(tmp_path, weights, whol
     changed = {path for path, at in before.items() if path.stat().st_mtime_ns != at}
     assert changed | {touched[2]} == set(touched)
     merged = results.read(out)
-    (out / "manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in merged))
+    (out / "manifest.jsonl").write_text("".join(record.to_json() + "\n" for record in merged))
     same(out, whole)
 
 
@@ -311,7 +339,7 @@ def test_a_full_disk_is_one_line_and_costs_nothing_finished(tmp_path, weights, w
     assert 1 <= len(kept) < 24
     assert f"File too large; {len(kept)} of 24 finished and kept" in told
     assert (out / "manifest.jsonl").stat().st_size == LIMIT
-    assert all(resume.flaw(out, line) is None for line in kept)
+    assert all(resume.damage(out, line) is None for line in kept)
     done = process(arguments)
     assert done.returncode == 0, done.stderr
     assert f"24 results in {out}, {len(kept)} of them from before" in " ".join(done.stdout.split())
@@ -319,21 +347,21 @@ def test_a_full_disk_is_one_line_and_costs_nothing_finished(tmp_path, weights, w
 
 
 @pytest.mark.parametrize(
-    ("place", "other", "free"),
+    ("process", "other", "free"),
     [
         (ALONE, ALONE, False),
-        (ALONE, Place(0, 2), False),
-        (Place(0, 2), ALONE, False),
-        (Place(1, 2), ALONE, False),
-        (Place(0, 2), Place(1, 2), True),
-        (Place(1, 3), Place(2, 3), True),
-        (Place(0, 2), Place(0, 2), False),
-        (Place(1, 2), Place(0, 2), False),
+        (ALONE, Process(0, 2), False),
+        (Process(0, 2), ALONE, False),
+        (Process(1, 2), ALONE, False),
+        (Process(0, 2), Process(1, 2), True),
+        (Process(1, 3), Process(2, 3), True),
+        (Process(0, 2), Process(0, 2), False),
+        (Process(1, 2), Process(0, 2), False),
     ],
 )
-def test_a_folder_is_filled_by_one_run_at_a_time(tmp_path, place, other, free):
+def test_a_folder_is_filled_by_one_run_at_a_time(tmp_path, process, other, free):
     """The processes of a distributed run share it, once their first has it; another run does not get it from any."""
-    with folder.hold(tmp_path, Meeting(place)):
+    with folder.hold(tmp_path, Meeting(process)):
         if free:
             with folder.hold(tmp_path, Meeting(other)):
                 pass

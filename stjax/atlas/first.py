@@ -12,9 +12,9 @@ import uuid
 from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
-from stjax.atlas import meeting, wire
+from stjax.atlas import meeting, messages
 from stjax.atlas.meeting import Clock, Meeting, Process, list_processes
-from stjax.atlas.wire import Address, Channel
+from stjax.atlas.messages import Address, Channel
 from stjax.errors import UsageError
 
 MOST_UNKNOWN = 64
@@ -40,7 +40,7 @@ class First(Meeting):
         self._step, self._self = 0, uuid.uuid4().hex
         self._astray: str | None = None
         try:
-            self._listener = wire.listen(address)
+            self._listener = messages.listen(address)
         except OSError as error:
             taken = error.errno == errno.EADDRINUSE
             reason = "it is taken, by another process 0 say" if taken else error.strerror or str(error)
@@ -62,7 +62,7 @@ class First(Meeting):
                     index = self._greet(channel, message)
                     here |= {index} - {None}
                 elif message is None or "ended" in message:
-                    self._give_up(wire.text_of(message, "ended", f"process {index} has gone before the work began"))
+                    self._give_up(messages.text_of(message, "ended", f"process {index} has gone before the work began"))
                 elif message.get("ready") == self._step:
                     if message.get("word") != word:
                         self._give_up(f"process {index} must ask for the same work as process 0: it asks for another")
@@ -72,7 +72,7 @@ class First(Meeting):
 
     def end(self, reason: str = "") -> None:
         if reason:
-            self._tell({"ended": reason[: wire.REASON]})
+            self._tell({"ended": reason[: messages.REASON]})
         for channel in (*self._peers.values(), *self._unknown):
             channel.close()
         self._listener.close()
@@ -94,7 +94,7 @@ class First(Meeting):
         with selectors.DefaultSelector() as selector:
             for one in (self._listener, *(c.socket for c in (*self._peers.values(), *self._unknown))):
                 selector.register(one, selectors.EVENT_READ)
-            ready = {key.fileobj for key, _ in selector.select(wire.LOOK_S)}
+            ready = {key.fileobj for key, _ in selector.select(messages.LOOK_S)}
         if self._listener in ready and len(self._unknown) < MOST_UNKNOWN:
             with contextlib.suppress(OSError):
                 connection, _ = self._listener.accept()
@@ -103,7 +103,7 @@ class First(Meeting):
             yield channel, channel.receive()
             while channel.unread:
                 yield channel, channel.receive()
-        for channel in [c for c, since in self._unknown.items() if time.monotonic() - since > wire.ANSWER_S]:
+        for channel in [c for c, since in self._unknown.items() if time.monotonic() - since > messages.ANSWER_S]:
             self._dismiss(channel)
 
     def _greet(self, channel: Channel, message: dict[str, Any] | None) -> int | None:
@@ -143,16 +143,18 @@ class First(Meeting):
 
     def _look_at_oneself(self) -> None:
         try:
-            channel, answer = wire.dial(
+            channel, answer = messages.dial(
                 self._address, {"process": 0, "processes": self.process.count, "self": self._self}
             )
             channel.close()
         except ConnectionRefusedError:
             self._astray = f"process 0 must run on the coordinator's host: {self._address} is another"
         except socket.gaierror as error:
-            self._astray = wire.unknown_host(self._address, error)
+            self._astray = messages.unknown_host(self._address, error)
         except OSError:
             return  # Some networks do not let a host reach itself by its outer address.
         else:
             if not answer or "welcome" not in answer:
-                self._astray = wire.text_of(answer, "refused", f"something other than stjax answers at {self._address}")
+                self._astray = messages.text_of(
+                    answer, "refused", f"something other than stjax answers at {self._address}"
+                )

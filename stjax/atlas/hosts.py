@@ -20,8 +20,8 @@ from stjax.atlas.first import First
 from stjax.atlas.meeting import ALONE as ALONE
 from stjax.atlas.meeting import Meeting as Meeting
 from stjax.atlas.meeting import Process as Process
+from stjax.atlas.messages import Address
 from stjax.atlas.other import Other
-from stjax.atlas.wire import Address
 from stjax.errors import UsageError
 
 Item = TypeVar("Item")

@@ -1,7 +1,7 @@
 """Processes that meet over TCP before they share work, in a way that can fail: whoever does not come is named, soon.
 
-The first listens at the coordinator's address, the others connect: see `first` and `other`, and `wire` for what they
-say.
+The first listens at the coordinator's address, the others connect: see `first` and `other`. What they say is in
+`messages`.
 """
 
 from __future__ import annotations
@@ -84,5 +84,5 @@ class Clock:
 
 
 def list_processes(numbers: Collection[int]) -> str:
-    shown = ", ".join(map(str, list(numbers)[:8])) + (", ..." if len(numbers) > 8 else "")
-    return f"process {shown}" if len(numbers) == 1 else f"processes {shown}"
+    listed = ", ".join(map(str, list(numbers)[:8])) + (", ..." if len(numbers) > 8 else "")
+    return f"process {listed}" if len(numbers) == 1 else f"processes {listed}"

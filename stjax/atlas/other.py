@@ -6,9 +6,9 @@ import socket
 import time
 from collections.abc import Callable
 
-from stjax.atlas import meeting, wire
+from stjax.atlas import meeting, messages
 from stjax.atlas.meeting import Clock, Meeting, Process, list_processes
-from stjax.atlas.wire import Address
+from stjax.atlas.messages import Address
 from stjax.errors import UsageError
 
 
@@ -29,14 +29,14 @@ class Other(Meeting):
         clock, answer, tries = Clock(report), None, 0
         while answer is None:
             try:
-                self._channel, answer = wire.dial(address, {"process": process.index, "processes": process.count})
+                self._channel, answer = messages.dial(address, {"process": process.index, "processes": process.count})
                 reason = "the connection was closed"
                 if answer is None:
                     self._channel.close()
                     tries += 1
             except socket.gaierror as error:
                 if clock.seconds() > meeting.NAME_S:
-                    raise UsageError(wire.unknown_host(address, error)) from None
+                    raise UsageError(messages.unknown_host(address, error)) from None
                 reason = error.strerror
             except OSError as error:
                 reason = error.strerror or str(error)
@@ -47,21 +47,21 @@ class Other(Meeting):
                 if clock.late():
                     raise UsageError(f"process 0 must answer at {address} within {meeting.TIMEOUT_S:g} s: {reason}")
                 clock.tell(f"waiting for process 0 of {process.count} at {address}: {reason}")
-                time.sleep(5 * wire.LOOK_S)
+                time.sleep(5 * messages.LOOK_S)
         if "welcome" not in answer:
             self._channel.close()
-            raise UsageError(wire.text_of(answer, "refused", f"something other than stjax answers at {address}"))
+            raise UsageError(messages.text_of(answer, "refused", f"something other than stjax answers at {address}"))
 
     def wait(self, word: str = "") -> None:
         if self._step:
             self._channel.send({"ready": self._step, "word": word})
         clock, missing = Clock(self._report), []
         while True:
-            self._channel.socket.settimeout(wire.LOOK_S)
+            self._channel.socket.settimeout(messages.LOOK_S)
             message = self._channel.receive()
             if message is None or "ended" in message:
                 self.end()
-                raise UsageError(wire.text_of(message, "ended", "process 0 has gone before the work began"))
+                raise UsageError(messages.text_of(message, "ended", "process 0 has gone before the work began"))
             if message.get("go") == self._step:
                 self._step += 1
                 return
@@ -76,5 +76,5 @@ class Other(Meeting):
 
     def end(self, reason: str = "") -> None:
         if reason:
-            self._channel.send({"ended": reason[: wire.REASON]})
+            self._channel.send({"ended": reason[: messages.REASON]})
         self._channel.close()

@@ -39,6 +39,7 @@ PACKAGES = (*VERSIONS, "jaxlib", "flax", "optax")
 def identify(request: Request) -> Settings:
     """The settings of a request's results, with their hash."""
     model, recipe = request.model, request.unbound
+    red, green, blue = map(float, model.preprocessing.mean)
     precision = jnp.float32 if request.precision is None else request.precision
     settings = Settings(
         identity="",
@@ -46,7 +47,7 @@ def identify(request: Request) -> Settings:
         weights=model.checksum or digest(_arrays(model.params)),
         statistics=digest(request.ahat.tobytes().hex()),
         rough=model.statistics.rough.get(request.layer),
-        mean=tuple(map(float, model.preprocessing.mean)),
+        mean=(red, green, blue),
         recipe=recipe.name,
         steps=recipe.steps,
         constants=digest(repr(dataclasses.replace(recipe, name="", steps=1))),

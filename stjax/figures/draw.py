@@ -53,5 +53,5 @@ def draw_record(directory: str | Path, record: Record) -> list[Path]:
 
 def lacks_pictures(directory: str | Path, record: Record) -> bool:
     """Whether a picture of a record is missing that could be drawn: a run was stopped before, say."""
-    shown = record.ending not in NOTHING_TO_SEE and isfinite(record.activation_end)
-    return shown and not all(path.exists() for path in picture_paths(array_path(directory, record), record.inputs))
+    drawable = record.ending not in NOTHING_TO_SEE and isfinite(record.activation_end)
+    return drawable and not all(path.exists() for path in picture_paths(array_path(directory, record), record.inputs))

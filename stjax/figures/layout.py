@@ -54,7 +54,7 @@ class Column(NamedTuple):
     """A title, of which what follows a comma may go to a second line, and the frames that a still sheet shows."""
 
     title: str
-    shown: tuple[int, ...] = (0,)
+    tiles: tuple[int, ...] = (0,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +112,7 @@ class Sheet:
         return self.gutter + sum(self.column_width(column) + self.gap for column in self.columns) - self.gap
 
     def column_width(self, column: Column) -> int:
-        tiles = len(column.shown) if self.still else 1
+        tiles = len(column.tiles) if self.still else 1
         return tiles * self.side + (tiles - 1) * 2
 
 
@@ -265,7 +265,7 @@ def _draw_row(
             empty = placeholder(max(width, sheet.side), cell.word)
             page.paste(Image.fromarray(empty[(width - sheet.side) // 2 :][: sheet.side]), (x, top))
         elif sheet.still:
-            for tile, number in enumerate(column.shown):
+            for tile, number in enumerate(column.tiles):
                 frame = resize(cell.frames[min(number, len(cell.frames) - 1)][None], sheet.side)[0]
                 page.paste(Image.fromarray(frame), (x + tile * (sheet.side + 2), top))
         else:

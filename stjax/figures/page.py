@@ -176,8 +176,8 @@ def _cell(directory: Path, record: Record, column: Column, note: str) -> str:
     """One column's pictures of a record, its numbers, and links to what else there is of it."""
     if record.ending in NOTHING_TO_SEE:
         return f'<td><div class="none dead"><b>{record.ending}</b></div></td>'
-    shown = [view for each in record.inputs if each.name == column.stream for view in views(each)]
-    pictures = "".join(_picture(directory, record, view) for view in shown)
+    own = [view for each in record.inputs if each.name == column.stream for view in views(each)]
+    pictures = "".join(_picture(directory, record, view) for view in own)
     reached = gain(record).replace("x ahat", "\N{MULTIPLICATION SIGN} â").replace("~", "≈ ")
     rise = f"{_number(record.activation_start)} → {_number(record.activation_end)}"
     files = {}

@@ -185,7 +185,7 @@ class _Plan:
         # Many chi make a wide row: cells give way before the page does.
         excess = sheet.block_width - (_limit(still)[0] - 2 * layout.MARGIN)
         if excess > 0:
-            tiles = sum(len(column.shown) if still else 1 for column in heads)
+            tiles = sum(len(column.tiles) if still else 1 for column in heads)
             sheet = replace(sheet, side=max(48, self.side - -(-excess // tiles)))
         return sheet
 
@@ -211,16 +211,16 @@ class _Plan:
 
     def _words(self, convention: str, still: bool) -> str:
         """What is drawn, in a line."""
-        shown = self.views(convention)
+        drawn = self.views(convention)
         if convention in CONVENTIONS:
-            flow = " and ".join(view.stream for view in shown if view.convention == convention)
+            flow = " and ".join(view.stream for view in drawn if view.convention == convention)
             words = f"{flow} as {convention.replace('components', 'x, y, magnitude')}"
         else:
-            words = " and ".join(view.stream for view in shown)
-        lengths = {view.length for view in shown if view.moves}
+            words = " and ".join(view.stream for view in drawn)
+        lengths = {view.length for view in drawn if view.moves}
         if not (still and lengths):
             return words
-        kinds = {"field" if view.convention in CONVENTIONS else "frame" for view in shown if view.moves}
+        kinds = {"field" if view.convention in CONVENTIONS else "frame" for view in drawn if view.moves}
         if len(lengths) > 1 or len(kinds) > 1:
             return f"{words} \u00b7 first, middle and last {' or '.join(sorted(kinds))} of each clip"
         numbers = ", ".join(str(number + 1) for number in _tiles(lengths.pop()))

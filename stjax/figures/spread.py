@@ -45,7 +45,7 @@ def spreads(directory: str | Path, records: Sequence[Record]) -> list[Spread]:
     for record in records:
         if record.ending not in NOTHING_TO_SEE:
             groups.setdefault((record.layer, record.unit, record.chi), []).append(record)
-    found = []
+    all_spreads = []
     for (layer, unit, chi), group in groups.items():
         if len(group) < 2:
             continue
@@ -57,18 +57,18 @@ def spreads(directory: str | Path, records: Sequence[Record]) -> list[Spread]:
                 break
         else:
             values = tuple(record.value for record in sorted(group, key=lambda record: record.start))
-            found.append(Spread(layer, unit, chi, values, _mean_correlation(clips)))
-    return found
+            all_spreads.append(Spread(layer, unit, chi, values, _mean_correlation(clips)))
+    return all_spreads
 
 
-def describe_spreads(found: Sequence[Spread]) -> str:
+def describe_spreads(spreads: Sequence[Spread]) -> str:
     """A layer's spreads in one line: medians over units and chi; nothing where there are none."""
-    if not found:
+    if not spreads:
         return ""
-    gaps = [(max(s.values) - min(s.values)) / abs(sum(s.values) / len(s.values) or 1.0) for s in found]
+    gaps = [(max(s.values) - min(s.values)) / abs(sum(s.values) / len(s.values) or 1.0) for s in spreads]
     return (
-        f"{max(len(s.values) for s in found)} starts: their values differ by {np.median(gaps):.1%}, their optima "
-        f"correlate at {np.median([s.correlation for s in found]):.2f} (medians of {len(found)})"
+        f"{max(len(s.values) for s in spreads)} starts: their values differ by {np.median(gaps):.1%}, their optima "
+        f"correlate at {np.median([s.correlation for s in spreads]):.2f} (medians of {len(spreads)})"
     )
 
 

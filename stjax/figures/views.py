@@ -83,8 +83,8 @@ def views(input: Input) -> tuple[View, ...]:
 
 def view_in(input: Input, convention: str) -> View:
     """How a sheet of a convention shows an input: RGB looks the same on all of them."""
-    found = views(input)
-    return next((view for view in found if view.convention == convention), found[0])
+    ways = views(input)
+    return next((view for view in ways if view.convention == convention), ways[0])
 
 
 def conventions(records: Iterable[Record]) -> tuple[str, ...]:
@@ -99,20 +99,20 @@ def columns(records: Sequence[Record]) -> list[Column]:
     First every stream that cannot be slow, once; then every stream that can, at each chi, falling: slow motion to the
     left. Each as often as there are starts.
     """
-    shown = {each.name: False for stream in STREAMS for record in records if (each := record.input(stream))}
+    slow = {each.name: False for stream in STREAMS for record in records if (each := record.input(stream))}
     for record in records:
         for each in record.inputs:
-            shown[each.name] |= each.slow is not None
+            slow[each.name] |= each.slow is not None
     starts = sorted({record.start for record in records})
-    found = []
-    for stream in sorted(shown, key=lambda stream: shown[stream]):
+    side_by_side = []
+    for stream in sorted(slow, key=lambda stream: slow[stream]):
         chis = sorted({record.chi for record in records if record.input(stream)}, key=_slowness, reverse=True)
-        alone = shown[stream] and sum(shown.values()) == 1
-        for chi in chis if shown[stream] else chis[:1]:
+        alone = slow[stream] and sum(slow.values()) == 1
+        for chi in chis if slow[stream] else chis[:1]:
             words = [] if alone and chi is not None else [stream]
             words += [] if chi is None else [f"chi = {chi:g}"]
-            found += [Column(stream, shown[stream], chi, start, ", ".join(words)) for start in starts]
-    return found
+            side_by_side += [Column(stream, slow[stream], chi, start, ", ".join(words)) for start in starts]
+    return side_by_side
 
 
 def in_column(records: Iterable[Record], column: Column) -> Record | None:
