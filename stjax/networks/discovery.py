@@ -29,7 +29,7 @@ TOLERANCE = 1e-4
 """Of a unit's values, relative to the layer's largest: float32 sums in another order."""
 
 
-def describe(module: Any, params: Any, clip: Clip | None = None) -> Adapted:
+def describe(module: Any, params: Any, clip: Any = None) -> Adapted:
     """A network of your own, as one that says what it is shown and which layers it has.
 
     Args:
@@ -54,7 +54,7 @@ def describe(module: Any, params: Any, clip: Clip | None = None) -> Adapted:
     return replace(network, layers=_found(network, params))
 
 
-def _inputs(module: Any, clip: Clip | None) -> tuple[tuple[Input, ...], bool]:
+def _inputs(module: Any, clip: Any) -> tuple[tuple[Input, ...], bool]:
     declared = getattr(module, "inputs", None)
     if clip is None:
         if isinstance(declared, tuple) and declared and all(isinstance(each, Input) for each in declared):

@@ -153,7 +153,7 @@ def _declared(network: Network) -> Sequence[Layer]:
         return layers
     raise UsageError(
         f"a network must describe itself, with `inputs` and `layers`: {type(network).__name__} does not; nearest: "
-        "stjax.describe(network, params, clip), which finds out"
+        "stjax.wrap(network, params, clip), which finds out"
     )
 
 
