@@ -18,8 +18,8 @@ from damage import JSON, spoiled
 
 from stjax import Model, Preprocessing, UsageError, zoo
 from stjax.convert import store, tensors
-from stjax.convert.readers.pickles import pickled_arrays
 from stjax.convert.folding import fold_std
+from stjax.convert.readers.pickles import pickled_arrays
 from stjax.convert.tree import flatten, unflatten
 from stjax.convert.two_stream import imagenet
 from stjax.convert.two_stream.start import cross_modality, from_image_network
@@ -115,7 +115,9 @@ def model(network, params, ahat) -> Model:
     )
 
 
-@pytest.mark.parametrize("form", [{}, {"fusion": "conv3d", "samples": 2}, {"fusion": "sum", "motion_head": True}], ids=str)
+@pytest.mark.parametrize(
+    "form", [{}, {"fusion": "conv3d", "samples": 2}, {"fusion": "sum", "motion_head": True}], ids=str
+)
 def test_a_model_is_rebuilt_from_its_file_alone(tmp_path, model, form):
     from conftest import draw_params
 
@@ -389,12 +391,18 @@ def test_metadata_of_wrong_types(tmp_path, plain):
         ({"configuration": {"widths": [[2], [2] * 90]}}, r"a network of 91 layers needs more than \d+ arrays"),
         ({"configuration": {"input_size": 5000}}, r"configuration\.input_size must lie in 1\.\.4096: got 5000"),
         ({"configuration": {"input_size": 3}}, "an input of 3 px is too small for 2 blocks"),
-        ({"configuration": {"fusion": "conv4d"}}, r"configuration\.fusion must be one of conv2d, conv3d, sum, late: got 'conv4d'"),
+        (
+            {"configuration": {"fusion": "conv4d"}},
+            r"\.fusion must be one of conv2d, conv3d, sum, late: got 'conv4d'",
+        ),
         ({"configuration": {"streams": ["motion", "appearance"]}}, "once at most, in the order appearance, motion"),
         ({"configuration": {"fields": True}}, r"configuration\.fields must be a whole number: got True"),
         ({"configuration": {"motion_head": 1}}, r"configuration\.motion_head must be true or false: got 1"),
         ({"configuration": {"depth": 3}}, "configuration has the unknown name 'depth'"),
-        ({"architecture": ["two_stream"]}, r"must be of a registered architecture \(two_stream\): it is of \['two_stream'\]"),
+        (
+            {"architecture": ["two_stream"]},
+            r"a registered architecture \(two_stream\): it is of \['two_stream'\]",
+        ),
         ({"preprocessing": {"mean": [1, 2, 256]}}, r"preprocessing\.mean must be a grey level, 0\.\.255: got 256"),
         ({"class_names": ["a"]}, "2 classes cannot have 1 names"),
         ({"class_names": ["a", "b" * 201]}, "class_names must have up to 200 letters: got 201"),
