@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 
-from stjax import calibrate, compilation
+from stjax import compilation
+from stjax.analysis.calibration import calibrated
 from stjax.commands.terminal import cell, console, note, print_parts, say
 from stjax.convert import class_names as names
 from stjax.convert import download as downloads
@@ -129,7 +130,7 @@ def convert(
             del converted
             if record:
                 compilation.cache_programs()
-                store.save(whole, calibrate.calibrated(store.load(whole)), kind)
+                store.save(whole, calibrated(store.load(whole)), kind)
             # Somebody may have put something there meanwhile.
             refuse_foreign(out, (store.MARK,))
     except OSError as error:
