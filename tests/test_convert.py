@@ -393,7 +393,7 @@ def test_metadata_of_wrong_types(tmp_path, plain):
         ({"configuration": {"input_size": 3}}, "an input of 3 px is too small for 2 blocks"),
         (
             {"configuration": {"fusion": "conv4d"}},
-            r"configuration\.fusion must be one of conv2d, conv3d, sum, late: got 'conv4d'",
+            r"\.fusion must be one of conv2d, conv3d, sum, late: got 'conv4d'",
         ),
         ({"configuration": {"streams": ["motion", "appearance"]}}, "once at most, in the order appearance, motion"),
         ({"configuration": {"fields": True}}, r"configuration\.fields must be a whole number: got True"),
@@ -401,7 +401,7 @@ def test_metadata_of_wrong_types(tmp_path, plain):
         ({"configuration": {"depth": 3}}, "configuration has the unknown name 'depth'"),
         (
             {"architecture": ["two_stream"]},
-            r"must be of a registered architecture \(two_stream\): it is of \['two_stream'\]",
+            r"a registered architecture \(two_stream\): it is of \['two_stream'\]",
         ),
         ({"preprocessing": {"mean": [1, 2, 256]}}, r"preprocessing\.mean must be a grey level, 0\.\.255: got 256"),
         ({"class_names": ["a"]}, "2 classes cannot have 1 names"),
@@ -518,6 +518,96 @@ def test_what_ships_still_loads(name):
     loaded = zoo.load(name)
     assert len(loaded.class_names) == loaded.network.num_classes == 28
     assert loaded.statistics.ahat.keys() == {layer.name for layer in loaded.network.layers}
+
+
+# Statistics in a file of their own
+
+RECORDED = Statistics(
+    {"a/x": np.asarray([1.0, 2.0, 3.0], np.float32), "b": np.asarray([4.0], np.float32)},
+    "noise",
+    {"b": "over noise"},
+    {"a/x": (0, 2)},
+)
+
+
+def test_statistics_come_back(tmp_path):
+    path = tmp_path / "a.safetensors"
+    store.save_statistics(path, RECORDED, {"growth": "{}"})
+    loaded = store.load_statistics(path)
+    assert loaded.ahat.keys() == RECORDED.ahat.keys()
+    for layer, values in RECORDED.ahat.items():
+        np.testing.assert_array_equal(loaded.ahat[layer], values)
+        assert loaded.ahat[layer].dtype == np.float32
+    assert loaded[1:] == RECORDED[1:]
+    assert store.read_tensors(path)[1]["growth"] == "{}"
+    # An earlier one is replaced; a network is not.
+    store.save_statistics(path, RECORDED)
+    assert "growth" not in store.read_tensors(path)[1]
+    with pytest.raises(UsageError, match="a weights file must carry stjax metadata"):
+        store.load(path)
+
+
+def test_a_network_is_no_file_of_statistics(tmp_path, model):
+    path = tmp_path / "slim.safetensors"
+    store.save(path, model)
+    with pytest.raises(UsageError, match=r"a file of statistics must carry stjax metadata: .* does not: it has none"):
+        store.load_statistics(path)
+    with pytest.raises(UsageError, match="is not one that stjax wrote"):
+        store.save_statistics(path, RECORDED)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ahat": {"a": np.zeros(3)}}, "ahat must be a positive number for each unit: a has others"),
+        ({"ahat": {"a": np.ones((3, 1))}}, "a positive number for each unit"),
+        ({"ahat": {"a": np.ones(0)}}, "a positive number for each unit"),
+        ({"ahat": {"a": np.asarray([1, np.inf])}}, "a positive number for each unit"),
+        ({"rough": {"c": "noise"}}, "rough must be of layers that have ahat: c has none"),
+        ({"floored": {"c": (0,)}}, "floored must be of layers that have ahat: c has none"),
+        ({"floored": {"b": (1,)}}, "floored must name units of b: it names others"),
+        ({"floored": {"b": (-1,)}}, r"statistics.floored.b must lie in 0..1048576: got -1"),
+        ({"provenance": 3}, "statistics.provenance must be a text: got 3"),
+    ],
+    ids=str,
+)
+def test_statistics_that_cannot_be_loaded_are_not_saved(tmp_path, changes, message):
+    with pytest.raises(UsageError, match=message):
+        store.save_statistics(tmp_path / "a.safetensors", RECORDED._replace(**({"rough": {}, "floored": {}} | changes)))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (json.dumps({"format": 0}), "must have format 1: it has 0; record them anew, with stjax record"),
+        (json.dumps({"format": 9}), "must have format 1: it has 9$"),
+        (json.dumps({"format": 1, "more": 1}), "statistics has the unknown name 'more'"),
+        (json.dumps({"format": 1, "rough": {"a/x": 1}}), "statistics.rough.a/x must be a text: got 1"),
+        (json.dumps({"format": 1, "floored": {"b": [True]}}), "must be a whole number: got True"),
+        ("[]", "no JSON object"),
+    ],
+)
+def test_a_stranger_s_statistics_are_checked(tmp_path, text, message):
+    path = tmp_path / "a.safetensors"
+    arrays = {f"ahat/{layer}": values for layer, values in RECORDED.ahat.items()}
+    store.write_tensors(path, arrays, {"stjax-statistics": text})
+    with pytest.raises(UsageError, match=message) as caught:
+        store.load_statistics(path)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("statistics", "message"),
+    [
+        (RECORDED, "ahat must be of the network's layers: here has it of a/x"),
+        (Statistics({"classes": np.ones(4)}, ""), "a positive number for each of 5 units: here: classes has others"),
+        (Statistics({}, "", {}, {"classes": (5,)}), "floored must name units of classes, 0..4: here names others"),
+    ],
+)
+def test_statistics_of_another_network(network, statistics, message):
+    with pytest.raises(UsageError, match=message):
+        store.check_statistics(statistics, network, "here")
 
 
 # The zoo

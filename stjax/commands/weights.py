@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, get_args
 
 import numpy as np
 import typer
@@ -17,7 +17,7 @@ from stjax.commands.terminal import cell, console, note, print_parts, say
 from stjax.convert import class_names as names
 from stjax.convert import download as downloads
 from stjax.convert import store
-from stjax.convert.conversion import Converted, convert_files
+from stjax.convert.conversion import convert_files
 from stjax.convert.conversion import inspect as inspect_file
 from stjax.convert.release import Release
 from stjax.convert.releases import RELEASES, release_named
@@ -123,26 +123,20 @@ def convert(
         note(f"warning: {warning}", style="yellow")
     title = f"{out.stem}: {store.count(converted.model.params):,} parameters"
     parts, layer = converted.model.parts, _worth_seeing(converted.model)
-    pending = [converted]
-    del converted
-    _write(out, pending, kind, record)
-    print_parts(title, parts)
-    say(f"wrote {out}; next: stjax visualize {layer} --model {out}")
-
-
-def _write(out: Path, pending: list[Converted], dtype: Any, record: bool) -> None:
-    """The file, whole or not at all. `pending` is emptied: its arrays hold the sources' memory."""
     try:
         with replacing(out) as whole:
-            store.save(whole, pending.pop().model, dtype)
+            store.save(whole, converted.model, kind)
+            # The arrays of the sources, still views of them, make room.
+            del converted
             if record:
-                # From the file: the arrays of the sources, still views of them, have made room.
                 compilation.cache_programs()
-                store.save(whole, calibrated(store.load(whole)), dtype)
+                store.save(whole, calibrated(store.load(whole)), kind)
             # Somebody may have put something there meanwhile.
             refuse_foreign(out, (store.MARK,))
     except OSError as error:
         raise UsageError(f"the file to write must be writable: {out}: {error.strerror or error}") from None
+    print_parts(title, parts)
+    say(f"wrote {out}; next: stjax visualize {layer} --model {out}")
 
 
 def _worth_seeing(model: Model) -> str:

@@ -56,9 +56,10 @@ def convert_files(
     converter = CONVERTERS.get(architecture, DIRECT)
     if options is not None and not isinstance(options, converter.options):
         # What is left at its default was not asked for.
-        if options != type(options)():
+        default = type(options)()
+        if chosen := [name for name, value in vars(options).items() if value != getattr(default, name)]:
             raise UsageError(
-                f"{type(options).__name__} must be for networks that have them: {first} is of the architecture "
+                f"{' and '.join(chosen)} must be chosen for a network that has it: {first} is of the architecture "
                 f"{architecture}"
             )
         options = None

@@ -165,13 +165,13 @@ def load(path: Path) -> Model:
     )
 
 
-def save_statistics(path: Path, statistics: Statistics, extra: Mapping[str, Any] | None = None) -> None:
+def save_statistics(path: Path, statistics: Statistics, extra: Mapping[str, str] | None = None) -> None:
     """Writes statistics to a file of their own, under a temporary name first.
 
     Args:
       path: ends in .safetensors.
       statistics: to be written.
-      extra: further things to keep for readers of the file, as JSON holds them; `load_statistics` passes over them.
+      extra: further texts to keep in the metadata, for readers of the file; `load_statistics` passes over them.
     Raises:
       UsageError: they could not be loaded again, or the name is taken by something that is no such file of ours.
     """
@@ -180,8 +180,7 @@ def save_statistics(path: Path, statistics: Statistics, extra: Mapping[str, Any]
         _check_lengths(_statistics(text, {layer: np.asarray(values) for layer, values in statistics.ahat.items()}))
     except Malformed as fault:
         raise UsageError(f"statistics to be stored must be such that can be loaded: {fault}") from None
-    metadata = {name: json.dumps(value) for name, value in (extra or {}).items()}
-    tensors.write(path, _ahat_arrays(statistics), metadata | {STATISTICS_MARK: text}, (STATISTICS_MARK,))
+    tensors.write(path, _ahat_arrays(statistics), {**(extra or {}), STATISTICS_MARK: text}, (STATISTICS_MARK,))
 
 
 def load_statistics(path: Path) -> Statistics:
