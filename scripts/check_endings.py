@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 from markdown_table import markdown_table
-from stjax.record import Record
 
 import stjax
 from stjax import arrays, endings
 from stjax.ascent import recipes
 from stjax.atlas import results
+from stjax.record import Record
 
 LISTED = 12
 

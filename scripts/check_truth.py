@@ -187,7 +187,6 @@ def numbers(option: str, text: str) -> list[float]:
 
 def main() -> None:
     options = arguments()
-
     chi = numbers("--chi", options.chi)
     if options.starts < 1:
         raise UsageError(f"--starts must be at least 1: got {options.starts}; nearest: 1")
@@ -255,7 +254,10 @@ def main() -> None:
         *truth_tables.transfer(chi, list(models), optima, random, references),
         *truth_tables.slow(chi, optima, layered),
     ]
-    head = f"Recipe {recipe.name}, {recipe.steps} steps; mean over {options.starts} starts (least-most); {options.clips} clips."
+    head = (
+        f"Recipe {recipe.name}, {recipe.steps} steps; mean over {options.starts} starts (least-most); "
+        f"{options.clips} clips."
+    )
     text = f"{head}\n\n{truth_tables.markdown(tables)}"
     print(text)
     files.write_text(options.out / "truth.md", text)

@@ -10,7 +10,8 @@ import reference
 import writers
 from writers import WIDTHS, tower, translated, write
 
-from stjax import Clip, UsageError, calibrate, probe, zoo
+from stjax import Clip, UsageError, probe, zoo
+from stjax.analysis.calibration import calibrated
 from stjax.convert import plausibility, store
 from stjax.convert.conversion import Converted, convert_files
 from stjax.convert.folding import fold_std, interleave_kernel
@@ -226,7 +227,7 @@ def test_a_lone_motion_stream_stands_alone(tmp_path, folder):
     assert model.network.streams == ("motion",)
     assert model.network.layer_names == tuple(f"motion/{layer}" for layer in (*CONVOLUTIONS, *HEAD))
     store.save(tmp_path / "motion.safetensors", model)
-    loaded = calibrate.calibrated(zoo.load(tmp_path / "motion.safetensors"), count=2)
+    loaded = calibrated(zoo.load(tmp_path / "motion.safetensors"), count=2)
     assert set(loaded.statistics.ahat) <= set(loaded.network.layer_names)
     assert len(loaded.statistics.ahat) > 10
     assert loaded.statistics.rough.keys() == loaded.statistics.ahat.keys()
@@ -345,7 +346,7 @@ def test_an_image_network_shows_its_own_classes(tmp_path, folder):
     assert model.network.layer_names == tuple(f"appearance/{layer}" for layer in (*CONVOLUTIONS, *HEAD))
     assert model.parts == (Part("appearance/ (all layers)", True, "image.mat (matconvnet)"),)
     store.save(tmp_path / "image.safetensors", model)
-    loaded = calibrate.calibrated(zoo.load(tmp_path / "image.safetensors"), count=1)
+    loaded = calibrated(zoo.load(tmp_path / "image.safetensors"), count=1)
     shown = probe(loaded.network, "appearance/classes")
     assert [(each.name, each.shape) for each in shown.inputs] == [("appearance", (1, 64, 64, 3))]
     still = Clip(jnp.ones((1, 64, 64, 3)), None)

@@ -17,8 +17,8 @@ from stjax.convert import store
 from stjax.model import Model, Statistics
 from stjax.training import checkpoint
 from stjax.training.evaluation import evaluate
-from stjax.training.fit import Head, Labelled, Settings, TrainingState, cross_entropy, fit, degrade
-from stjax.training.normalisation import Moments, BatchNormalised, Unnormalised
+from stjax.training.fit import Head, Labelled, Settings, TrainingState, cross_entropy, degrade, fit
+from stjax.training.normalisation import BatchNormalised, Moments, Unnormalised
 
 NETWORK = slim(widths=((4,), (8,)), input_size=8, num_classes=4, dense=(8,))
 FORM = BatchNormalised(network=NETWORK, momentum=0.8)
