@@ -1,9 +1,9 @@
-"""Says how the runs in a folder ended: which share of them reached ahat, and in which share every stream grew.
+"""Says how the runs in a folder ended: which share of them reached ahat, and in which share every input grew.
 
     stjax visualize conv5_fusion --model vgg16-imagenet --units all --chi 10,0 --out fusion
     python scripts/check_endings.py fusion
 
-A stream has grown if its mean square is above that of the noise that the run started from.
+An input has grown if its mean square is above that of the noise that the run started from.
 """
 
 from __future__ import annotations
@@ -21,47 +21,47 @@ import stjax
 from stjax import arrays, endings
 from stjax.ascent import recipes
 from stjax.atlas import results
-from stjax.types import STREAMS
+from stjax.record import Record
 
 LISTED = 12
 
 
-def grown(folder: Path, record: dict) -> dict[str, bool]:
-    """Whether each stream of a result holds more than its start did."""
-    recipe = recipes.named(record["recipe"])
-    # Uniform within +-start / 0.9, see `ascend.init`.
+def grown(folder: Path, record: Record) -> dict[str, bool]:
+    """Whether each input of a result holds more than its start did."""
+    recipe = recipes.recipe_named(record.settings.recipe)
+    # Uniform within +-noise / 0.9, see `stjax.start_ascent`.
     begun = (recipe.noise / 0.9) ** 2 / 3
-    streams = arrays.load(folder / record["arrays"], record["sha256"])
-    return {stream: bool(np.square(streams[stream]).mean() > begun) for stream in STREAMS if stream in streams}
+    held = arrays.load(folder / record.arrays, record.sha256)
+    return {each.name: bool(np.square(held[each.name]).mean() > begun) for each in record.inputs}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("folder", type=Path, help="of a run")
     folder = parser.parse_args().folder
-    layers: dict[tuple[str, float | None], list[dict]] = defaultdict(list)
+    layers: dict[tuple[str, float | None], list[Record]] = defaultdict(list)
     for record in results.read(folder):
-        layers[record["layer"], record["chi"]].append(record)
+        layers[record.layer, record.chi].append(record)
     rows, low = [], []
-    for (layer, chi), found in sorted(layers.items(), key=str):
-        words = Counter(record["ending"] for record in found)
-        alive = [record for record in found if record["ending"] != endings.DEAD]
+    for (layer, chi), records in sorted(layers.items(), key=str):
+        words = Counter(record.ending for record in records)
+        alive = [record for record in records if record.ending != endings.DEAD]
         each = [grown(folder, record) for record in alive]
-        ratio = np.median([record["activation_end"] / record["ahat"] for record in alive])
+        ratio = np.median([record.activation_end / record.ahat for record in alive])
         rows.append(
             [
                 layer,
                 "-" if chi is None else f"{chi:g}",
-                str(len(found)),
-                f"{words[endings.REACHED] / len(found):.1%}",
-                f"{np.mean([all(streams.values()) for streams in each]):.1%}",
+                str(len(records)),
+                f"{words[endings.REACHED] / len(records):.1%}",
+                f"{np.mean([all(inputs.values()) for inputs in each]):.1%}",
                 f"{ratio:.0f}",
                 ", ".join(f"{number} {word}" for word, number in words.items() if word != endings.REACHED) or "-",
             ]
         )
-        low += [(layer, chi, r["unit"], r["ending"], r["activation_end"] / r["ahat"]) for r in alive
-                if r["ending"] != endings.REACHED]  # fmt: skip
-    heads = ("layer", "chi", "results", "reached ahat", "all streams grew", "median a / ahat", "others")
+        low += [(layer, chi, r.unit, r.ending, r.activation_end / r.ahat) for r in alive
+                if r.ending != endings.REACHED]  # fmt: skip
+    heads = ("layer", "chi", "results", "reached ahat", "all inputs grew", "median a / ahat", "others")
     print(*markdown_table(heads, rows), sep="\n")
     for line in low[:LISTED]:
         print(json.dumps(line))

@@ -6,7 +6,6 @@ layer; how many units keep their appearance when chi changes. Beside each number
 for generated clips, where all is known, and for untrained networks, shuffled names and random flow, where nothing is.
 
     python scripts/check_truth.py --out truth
-    python scripts/check_truth.py --calm 0,2 --chi 1,0 --layers "" --out calm
     python scripts/check_truth.py --models a.safetensors,b.safetensors --recipe mahendran --starts 1 --out paper
 
 Writes truth.md, truth.json, the sheets of the first network's optima and one picture of them; and into the folder
@@ -31,18 +30,18 @@ from rich.progress import Progress
 
 import stjax
 from stjax import figures, files
+from stjax.analysis import recovery, scores
+from stjax.analysis.scores import Measurements
+from stjax.analysis.statistics import divisors, record_maxima
 from stjax.ascent import recipes
-from stjax.ascent.optimizers import Sobolev
-from stjax.atlas import folder, results
-from stjax.atlas.plan import Job, num_units
-from stjax.atlas.run import Found
+from stjax.atlas import folder, results, resume
+from stjax.atlas.plan import Job
+from stjax.atlas.run import Result
 from stjax.errors import UsageError
 from stjax.figures import color, encode
 from stjax.files import replacing
-from stjax.training import generated, recovery, scores
-from stjax.training.scores import Record
-from stjax.video.statistics import divisors
-from stjax.video.statistics import record as record_maxima
+from stjax.networks import geometry
+from stjax.training import generated
 
 MODELS = "embedded,embedded-seed1,embedded-seed2"
 LAYERS = "motion/conv1_2,motion/conv2_2,motion/conv3_2,motion/conv4_2,conv4_fusion,fc5,classes"
@@ -61,58 +60,49 @@ def held_out(count: int) -> Any:
 def untrained(like: stjax.Model, seed: int) -> stjax.Model:
     """The same network with random parameters, its ahat recorded on generated clips."""
     clip = next(held_out(1)).clip
-    params = jax.jit(like.module.init)(jax.random.key(seed), jax.tree.map(lambda a: a[:1], clip))["params"]
-    ahat = divisors(record_maxima(like.module, params, (made.clip for made in held_out(280))))
+    network: Any = like.network
+    params = jax.jit(network.init)(jax.random.key(seed), jax.tree.map(lambda a: a[:1], clip))["params"]
+    ahat = divisors(record_maxima(network, params, (made.clip for made in held_out(280))))
     statistics = like.statistics._replace(ahat=ahat)
     return dataclasses.replace(like, name=f"untrained-{seed}", params=params, statistics=statistics, checksum="")
 
 
-def optima(
-    network: stjax.Model, layer: str, recipe: stjax.Recipe, units: Sequence[int], chi: Sequence[float], seed: int
-) -> tuple[stjax.Clip, stjax.Summary]:
-    """Clips and numbers with axes (units, chi, ...)."""
-    if layer not in network.statistics.ahat:
-        raise UsageError(f"a layer needs recorded statistics (ahat): {network.name} has none for {layer}")
-    probe = stjax.probe(network.module, layer)
-    key, ahat = jax.random.key(seed), network.statistics.ahat[layer]
-    return stjax.visualize_units(probe, recipe, network.params, key, units=units, chi=chi, ahat=ahat)
-
-
-def remembered(path: Path, settings: str) -> Record | None:
+def stored_run(path: Path, settings: str) -> Measurements | None:
     """What an earlier run with the same settings measured."""
     if not path.exists():
         return None
     with np.load(path) as stored:
         same = str(stored["settings"]) == settings
-        return Record(*(stored[name] for name in Record._fields)) if same else None
+        return Measurements(*(stored[name] for name in Measurements._fields)) if same else None
 
 
-def keep(path: Path, settings: str, one: Record) -> None:
+def store_run(path: Path, settings: str, one: Measurements) -> None:
+    """Keeps what was measured, with the settings that it belongs to."""
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(file, settings=np.asarray(settings), **one._asdict())
 
 
-def reference(raw: Path, title: str, count: int, judges: Mapping[str, stjax.Model]) -> Record:
+def reference(raw: Path, title: str, count: int, judges: Mapping[str, stjax.Model]) -> Measurements:
     """Generated clips, or clips that know no class, measured as optima are."""
     path, settings = raw / f"{title.replace(',', '').replace(' ', '-')}.npz", json.dumps([count, checksums(judges)])
-    one = remembered(path, settings)
+    one = stored_run(path, settings)
     if one is None:
-        asked = [(n.module, n.params) for n in judges.values()]
+        pairs = [(judge.network, judge.params) for judge in judges.values()]
         if title == GENERATED:
             one = scores.join(
                 [
-                    scores.record(stjax.Clip(*(jnp.expand_dims(x, 1) for x in made.clip)), made.truth.label, asked)
+                    scores.measure(stjax.Clip(*(jnp.expand_dims(x, 1) for x in made.clip)), made.truth.label, pairs)
                     for made in held_out(count)
                 ]
             )
         else:
-            one = scores.record(*scores.ignorant(title, count), asked)
-        keep(path, settings, one)
+            one = scores.measure(*scores.uninformed(title, count), pairs)
+        store_run(path, settings, one)
     return one
 
 
-def checksums(networks: Mapping[str, stjax.Model]) -> list[str]:
-    return [network.checksum for network in networks.values()]
+def checksums(models: Mapping[str, stjax.Model]) -> list[str]:
+    return [model.checksum for model in models.values()]
 
 
 def depth(clip: stjax.Clip, gradient_max: stjax.Clip) -> dict[str, Any]:
@@ -124,8 +114,8 @@ def depth(clip: stjax.Clip, gradient_max: stjax.Clip) -> dict[str, Any]:
     """
     living = np.any([np.asarray(g) > 0 for g in gradient_max if g is not None], axis=(0, 2))
     temporal, spatial = (a[living].mean(0).tolist() for a in recovery.slowness(clip.motion))
-    seen = recovery.appearance_of(clip)[living]
-    alike = recovery.likeness(seen[:, None, 0], seen[None, :, -1])
+    pictures = recovery.appearance_of(clip)[living]
+    alike = recovery.likeness(pictures[:, None, 0], pictures[None, :, -1])
     own = np.eye(len(alike), dtype=bool)
     return {
         "temporal": temporal,
@@ -137,20 +127,15 @@ def depth(clip: stjax.Clip, gradient_max: stjax.Clip) -> dict[str, Any]:
     }
 
 
-def store(
-    out: Path, network: stjax.Model, recipe: stjax.Recipe, clip: stjax.Clip, summary: stjax.Summary, chi: list[float]
-) -> None:
+def store(out: Path, request: stjax.Request, clip: stjax.Clip, summary: stjax.Summary) -> None:
     """The classes' optima as a results folder with its sheets, and all of them in one picture."""
-    probe, ahat = stjax.probe(network.module, "classes"), network.statistics.ahat["classes"]
-    settings = {"steps": recipe.steps, "recipe": recipe.name, "model": network.name, "weights": network.checksum}
-    for unit in range(clip.motion.shape[0]):
-        for j, c in enumerate(chi):
-            one = jax.tree.map(lambda a, at=(unit, j): a[at], (clip, summary))
-            found = Found(Job(unit, c), *one)
-            line = results.record(probe, found, float(ahat[unit]), settings, network.class_names)
-            results.write(out, line, found)
-    figures.draw_layer(out, results.read(out), network.preprocessing.mean)
-    overview(out / "classes.png", clip, network.preprocessing.mean)
+    settings = resume.identify(request)
+    for i, unit in enumerate(request.units):
+        for j, chi in enumerate(request.chi):
+            one = jax.tree.map(lambda a, at=(i, j): a[at], (clip, summary))
+            results.write(out, request, settings, Result(Job(unit, chi), *one))
+    figures.draw_layer(out, results.read(out))
+    overview(out / "classes.png", clip, request.model.preprocessing.mean)
 
 
 def overview(path: Path, clip: stjax.Clip, mean: Any) -> None:
@@ -159,20 +144,20 @@ def overview(path: Path, clip: stjax.Clip, mean: Any) -> None:
     for unit in range(clip.motion.shape[0]):
         cells = []
         for j in range(clip.motion.shape[1]):
-            cells.append(color.appearance(clip.appearance[unit, j], mean)[0])
+            cells.append(color.frames(clip.appearance[unit, j], mean)[0])
             cells += list(color.direction(clip.motion[unit, j, 0])[[0, 3, 6, 9]])
         rows.append(np.concatenate([np.pad(c, ((2, 2), (1, 1), (0, 0)), constant_values=255) for c in cells], 1))
     encode.png(path, np.concatenate(rows))
 
 
-def plain(named: dict[str, list[Record]]) -> dict[str, Any]:
+def plain(measured: dict[str, list[Measurements]]) -> dict[str, Any]:
     """Scores of every run, for truth.json."""
     return {
         title: [
-            {k: v.tolist() for k, v in scores.scores(run).items()} | {"named": scores.named(run).tolist()}
+            {k: v.tolist() for k, v in scores.motion_scores(run).items()} | {"named": scores.share_named(run).tolist()}
             for run in runs
         ]
-        for title, runs in named.items()
+        for title, runs in measured.items()
     }
 
 
@@ -181,7 +166,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--models", default=MODELS, help="files or names; all are looked into, all judge")
     parser.add_argument("--recipe", help=f"one of: {', '.join(recipes.RECIPES)} (default: what suits each layer)")
     parser.add_argument("--steps", type=int, help="instead of the recipe's own")
-    parser.add_argument("--calm", help="of the recipe's Sobolev gradient, one or several, instead of its own")
     parser.add_argument("--chi", default="10,5,1,0", help="falling")
     parser.add_argument("--starts", type=int, default=5, help="optima of a class from so many seeds")
     parser.add_argument("--seed", type=int, default=0, help="the first of them")
@@ -203,88 +187,81 @@ def numbers(option: str, text: str) -> list[float]:
 
 def main() -> None:
     options = arguments()
-
-    def recipe(layer: str) -> stjax.Recipe:
-        chosen = recipes.named(options.recipe) if options.recipe else recipes.suited(layer)
-        return chosen if options.steps is None else dataclasses.replace(chosen, steps=options.steps)
-
-    how = recipe("classes")
-    variants = {"": how}
-    if options.calm:
-        if not isinstance(how.optimizer, Sobolev):
-            raise UsageError(f"only a Sobolev gradient has a calm: {how.name} has none")
-        sobolev = how.optimizer
-        variants = {
-            f", calm {c:g}": dataclasses.replace(how, optimizer=dataclasses.replace(sobolev, calm=c))
-            for c in numbers("--calm", options.calm)
-        }
     chi = numbers("--chi", options.chi)
     if options.starts < 1:
         raise UsageError(f"--starts must be at least 1: got {options.starts}; nearest: 1")
-    networks = {Path(name).stem: stjax.load(name) for name in options.models.split(",")}
-    for name, network in networks.items():
-        if network.class_names != generated.CLASSES:
+    models = {Path(name).stem: stjax.load(name) for name in options.models.split(",")}
+    for name, model in models.items():
+        if model.class_names != generated.CLASSES:
             raise UsageError(f"truth is known of the generated classes alone: {name} has others")
     folder.prepare(options.out)
     raw = options.out / "raw"
     raw.mkdir(exist_ok=True)
-    first, judges = next(iter(networks.values())), [(n.module, n.params) for n in networks.values()]
+    first, judges = next(iter(models.values())), [(model.network, model.params) for model in models.values()]
     layers = [layer for layer in options.layers.split(",") if layer]
     seeds = range(options.seed, options.seed + options.starts)
 
-    def run(network: stjax.Model, title: str, recipe: stjax.Recipe, seed: int, sheets: bool) -> Record:
-        settings = json.dumps([repr(recipe), chi, network.name, network.checksum, checksums(networks)])
+    def request(model: stjax.Model, layer: str, units: Sequence[int], seed: int) -> stjax.Request:
+        suited = recipes.suited(geometry.layer(model.network, layer))
+        recipe = recipes.recipe_named(options.recipe) if options.recipe else suited
+        recipe = recipe if options.steps is None else dataclasses.replace(recipe, steps=options.steps)
+        return stjax.Request(model=model, layer=layer, units=units, chi=chi, recipe=recipe, seed=seed)
+
+    def run(model: stjax.Model, title: str, seed: int, sheets: bool) -> Measurements:
+        wanted = request(model, "classes", CLASSES.tolist(), seed)
+        settings = json.dumps([repr(wanted.recipe), chi, model.name, model.checksum, checksums(models)])
         path = raw / f"{title.replace(', ', '-').replace(' ', '')}-{seed}.npz"
-        one = remembered(path, settings)
+        one = stored_run(path, settings)
         if one is None:
-            clip, summary = optima(network, "classes", recipe, CLASSES.tolist(), chi, seed)
-            one = scores.record(clip, CLASSES, judges)
+            clip, summary = stjax.visualize_units(wanted)
+            one = scores.measure(clip, CLASSES, judges)
             if sheets:
-                store(options.out, network, recipe, clip, summary, chi)
-            keep(path, settings, one)
+                store(options.out, wanted, clip, summary)
+            store_run(path, settings, one)
         return one
 
-    looked: dict[str, list[Record]] = {}
-    random: list[Record] = []
+    optima: dict[str, list[Measurements]] = {}
+    random: list[Measurements] = []
     layered: dict[str, Any] = {}
-    count = options.starts * len(networks) * len(variants) + options.untrained + len(layers) + 1
+    count = options.starts * len(models) + options.untrained + len(layers) + 1
     with Progress() as bar:
         task = bar.add_task("optima", total=count)
         # A start at a time: stopped early, all networks have as many.
         for seed in seeds:
-            for name, network in networks.items():
-                for suffix, variant in variants.items():
-                    bar.update(task, description=f"{name}{suffix}, start {seed}")
-                    sheets = options.sheets and seed == options.seed and not looked
-                    looked.setdefault(name + suffix, []).append(run(network, name + suffix, variant, seed, sheets))
-                    bar.advance(task)
+            for name, model in models.items():
+                bar.update(task, description=f"{name}, start {seed}")
+                sheets = options.sheets and seed == options.seed and not optima
+                optima.setdefault(name, []).append(run(model, name, seed, sheets))
+                bar.advance(task)
         for number in range(options.untrained):
             bar.update(task, description=f"untrained {number}")
             chance = untrained(first, number)
-            random.append(run(chance, chance.name, next(iter(variants.values())), options.seed, False))
+            random.append(run(chance, chance.name, options.seed, False))
             bar.advance(task)
         for layer in layers:
             bar.update(task, description=layer)
-            known = num_units(stjax.probe(first.module, layer), first.params)
-            clip, summary = optima(first, layer, recipe(layer), range(min(options.units, known)), chi, options.seed)
+            units = range(min(options.units, geometry.layer(first.network, layer).units))
+            clip, summary = stjax.visualize_units(request(first, layer, units, options.seed))
             layered[layer] = depth(clip, summary.gradient_max)
             bar.advance(task)
         bar.update(task, description="clips")
-        references = {title: reference(raw, title, options.clips, networks) for title in (GENERATED, *scores.IGNORANT)}
+        references = {title: reference(raw, title, options.clips, models) for title in (GENERATED, *scores.UNINFORMED)}
         bar.advance(task)
 
+    recipe = request(first, "classes", [0], options.seed).unbound
     tables = [
-        *truth_tables.motion(chi, looked, random, references),
-        *truth_tables.transfer(chi, list(networks), looked, random, references),
-        *truth_tables.slow(chi, looked, layered),
+        *truth_tables.motion(chi, optima, random, references),
+        *truth_tables.transfer(chi, list(models), optima, random, references),
+        *truth_tables.slow(chi, optima, layered),
     ]
     head = (
-        f"Recipe {how.name}, {how.steps} steps; mean over {options.starts} starts (least-most); {options.clips} clips."
+        f"Recipe {recipe.name}, {recipe.steps} steps; mean over {options.starts} starts (least-most); "
+        f"{options.clips} clips."
     )
     text = f"{head}\n\n{truth_tables.markdown(tables)}"
     print(text)
     files.write_text(options.out / "truth.md", text)
-    measured = {"chi": chi, "recipe": repr(how), "optima": plain(looked), "untrained": plain({"untrained": random})}
+    measured = {"chi": chi, "recipe": repr(recipe), "optima": plain(optima), "untrained": plain({"untrained": random})}
     measured |= {"references": plain({k: [v] for k, v in references.items()}), "depth": layered}
     files.write_text(options.out / "truth.json", json.dumps({"made": files.MARK} | measured, indent=2))
 

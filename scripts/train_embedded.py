@@ -24,16 +24,17 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from stjax.analysis.statistics import divisors, floored, record_maxima
 from stjax.compilation import jit
 from stjax.convert import store
 from stjax.errors import UsageError
+from stjax.model import Model, Part, Statistics
 from stjax.networks.two_stream import TwoStream
 from stjax.training import checkpoint, generated
 from stjax.training.evaluation import Answers, confusion, evaluate, per_class
-from stjax.training.fit import Head, Labelled, Settings, State, fit
-from stjax.training.normalisation import Normalised
+from stjax.training.fit import Head, Labelled, Settings, TrainingState, fit
+from stjax.training.normalisation import BatchNormalised
 from stjax.types import Params
-from stjax.video.statistics import divisors, floored, record
 
 BATCH = len(generated.CLASSES)
 """One clip of each class."""
@@ -86,7 +87,7 @@ def distracted(count: int) -> np.ndarray:
     return np.concatenate([generated.examples(key, i, BATCH).truth.distracted for i in range(0, count, BATCH)])
 
 
-def in_training_form(form: Normalised, state: State, count: int) -> np.ndarray:
+def in_training_form(form: BatchNormalised, state: TrainingState, count: int) -> np.ndarray:
     """The answers before normalisation was folded away, in float32."""
     answer = jit(lambda params, moments, clip: form.forward(params, moments, clip)[0].argmax(-1))
     return np.concatenate([answer(state.params, state.moments, b.clip) for b in held_out(count)])
@@ -142,9 +143,9 @@ def main() -> None:
         raise UsageError(f"steps must be positive and held-out clips at least {BATCH}")
     if args.out.suffix != ".safetensors":
         raise UsageError(f"the file to write must end in .safetensors: {args.out} does not")
-    checkpoint.prepare(args.out.parent)
+    checkpoint.prepare_folder(args.out.parent)
 
-    form = Normalised(network=NETWORK)
+    form = BatchNormalised(network=NETWORK)
     settings = Settings(steps=args.steps, auxiliary=AUXILIARY, adversary=ADVERSARY, seed=args.seed)
     data = {"clips": "stjax.training.generated, perturbed", "seed": args.seed, "batch": BATCH}
     console = Console()
@@ -154,17 +155,17 @@ def main() -> None:
 
     answers = evaluate(NETWORK, shipped, held_out(args.held_out))
     same = (answers.predicted == in_training_form(form, state, args.held_out)).mean()
-    measured = record(NETWORK, shipped, (b.clip for b in held_out(args.held_out)))
+    measured = record_maxima(NETWORK, shipped, (b.clip for b in held_out(args.held_out)))
     ahat = divisors(measured)
-    model = store.Model(
+    model = Model(
         name=args.out.stem,
-        module=NETWORK,
+        network=NETWORK,
         params=shipped,
-        statistics=store.Statistics(
+        statistics=Statistics(
             ahat, provenance(args, answers.right.mean(), measured, ahat), floored=floored(measured, ahat)
         ),
         preprocessing=generated.PREPROCESSING,
-        parts=(store.Part("all layers", True, "generated clips with known motion (scripts/train_embedded.py)"),),
+        parts=(Part("all layers", True, "generated clips with known motion (scripts/train_embedded.py)"),),
         class_names=generated.CLASSES,
     )
     store.save(args.out, model, np.float16)

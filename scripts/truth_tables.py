@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from markdown_table import markdown_table
 
-from stjax.training import recovery, scores
+from stjax.analysis import recovery, scores
+from stjax.analysis.scores import Measurements
 from stjax.training.generated import CLASSES
-from stjax.training.scores import Record
 
 SHUFFLES = 200
 AUTHORS = (
@@ -24,7 +24,7 @@ OF = {
     scores.STEADY: len(CLASSES) - SHAKING,
     scores.SHAKING: SHAKING,
     scores.SWINGS: SHAKING,
-    scores.CALM: len(CLASSES) - SHAKING,
+    scores.LASTING: len(CLASSES) - SHAKING,
     scores.RATIO: 1,
     scores.SPEED: 1,
 }
@@ -65,20 +65,20 @@ def rows(title: str, runs: Sequence[Mapping[str, np.ndarray]], columns: int) -> 
     }
 
 
-def shuffled(runs: Sequence[Record]) -> list[dict[str, np.ndarray]]:
+def shuffled(runs: Sequence[Measurements]) -> list[dict[str, np.ndarray]]:
     """Of each run, its scores under each other's names, the mean over `SHUFFLES` draws."""
-    found = []
+    means = []
     for run in runs:
-        draws = [scores.scores(scores.shuffle(run, seed)) for seed in range(SHUFFLES)]
-        found.append({measure: np.nanmean([d[measure] for d in draws], 0) for measure in OF})
-    return found
+        draws = [scores.motion_scores(scores.shuffle(run, seed)) for seed in range(SHUFFLES)]
+        means.append({measure: np.nanmean([d[measure] for d in draws], 0) for measure in OF})
+    return means
 
 
 def motion(
     chi: Sequence[float],
-    optima: Mapping[str, Sequence[Record]],
-    untrained: Sequence[Record],
-    references: Mapping[str, Record],
+    optima: Mapping[str, Sequence[Measurements]],
+    untrained: Sequence[Measurements],
+    references: Mapping[str, Measurements],
 ) -> list[Table]:
     """A table for each measure: optima of each network, generated clips, and chance.
 
@@ -87,12 +87,12 @@ def motion(
       untrained: optima of networks with random parameters, a record of each.
       references: generated clips, and clips that know no class.
     """
-    parts = [rows(title, [scores.scores(run) for run in runs], len(chi)) for title, runs in optima.items()]
+    parts = [rows(title, [scores.motion_scores(run) for run in runs], len(chi)) for title, runs in optima.items()]
     if untrained:
-        parts.append(rows("chance: untrained networks", [scores.scores(run) for run in untrained], len(chi)))
+        parts.append(rows("chance: untrained networks", [scores.motion_scores(run) for run in untrained], len(chi)))
     every = [scores.join(runs) for runs in optima.values()]
     parts.append(rows("chance: the same optima, names shuffled", shuffled(every), len(chi)))
-    parts += [rows(title, [scores.scores(one)], len(chi)) for title, one in references.items()]
+    parts += [rows(title, [scores.motion_scores(one)], len(chi)) for title, one in references.items()]
     heads = ["clips", *(f"chi {c:g}" for c in chi)]
     return [
         Table(measure if of == 1 else f"{measure}, of {of}", heads, [part[measure] for part in parts])
@@ -103,9 +103,9 @@ def motion(
 def transfer(
     chi: Sequence[float],
     judges: Sequence[str],
-    optima: Mapping[str, Sequence[Record]],
-    untrained: Sequence[Record],
-    references: Mapping[str, Record],
+    optima: Mapping[str, Sequence[Measurements]],
+    untrained: Sequence[Measurements],
+    references: Mapping[str, Measurements],
 ) -> list[Table]:
     """By how many of the 28 optima the maker, and the other networks, name right."""
     own, others = [], []
@@ -116,25 +116,27 @@ def transfer(
 
     for title, runs in optima.items():
         maker = [name == title.split(",")[0] for name in judges]
-        said = [scores.named(run) for run in runs]
-        own.append(row(title, [s[maker].mean(0) for s in said]))
+        shares = [scores.share_named(run) for run in runs]
+        own.append(row(title, [s[maker].mean(0) for s in shares]))
         if len(judges) > 1:
-            others.append(row(title, [s[np.logical_not(maker)].mean(0) for s in said]))
+            others.append(row(title, [s[np.logical_not(maker)].mean(0) for s in shares]))
     chance = []
     if untrained:
-        chance.append(row("chance: untrained networks", [scores.named(run).mean(0) for run in untrained]))
+        chance.append(row("chance: untrained networks", [scores.share_named(run).mean(0) for run in untrained]))
     mixed = [
-        np.mean([scores.named(scores.shuffle(run, i)).mean(0) for i in range(SHUFFLES)], 0)
+        np.mean([scores.share_named(scores.shuffle(run, i)).mean(0) for i in range(SHUFFLES)], 0)
         for run in map(scores.join, optima.values())
     ]
     chance.append(row("chance: the same optima, names shuffled", mixed))
-    chance += [row(title, [scores.named(one).mean(0)]) for title, one in references.items()]
+    chance += [row(title, [scores.share_named(one).mean(0)]) for title, one in references.items()]
     heads = ["clips", *(f"chi {c:g}" for c in chi)]
     tables = [Table(f"{ITSELF}, of {count}", heads, own)]
     return [*tables, Table(f"{OTHERS}, of {count}", heads, [*others, *chance])] if others else tables
 
 
-def slow(chi: Sequence[float], optima: Mapping[str, Sequence[Record]], depth: Mapping[str, Mapping]) -> list[Table]:
+def slow(
+    chi: Sequence[float], optima: Mapping[str, Sequence[Measurements]], depth: Mapping[str, Mapping]
+) -> list[Table]:
     """How fast and how rough flow is: of the classes of each network, and of layers of the first."""
     columns = [f"chi {c:g}" for c in chi]
     heads = [*(f"D_t, {c}" for c in columns), *(f"D_xy, {c}" for c in columns)]

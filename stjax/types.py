@@ -209,8 +209,8 @@ class Probe:
         })  # fmt: skip
 
 
-def streams(inputs: tuple[Input, ...], clip: Clip) -> list[tuple[Input, Array]]:
-    """The inputs that a clip has, each with its array."""
+def streams(inputs: tuple[Input, ...], clip: Clip) -> list[tuple[Input, Any]]:
+    """The inputs that a clip has, each with its array, of JAX or NumPy as it is."""
     return [(each, x) for each in inputs if (x := getattr(clip, each.name)) is not None]
 
 

@@ -107,9 +107,9 @@ def test_any_network_is_recorded(files, toy):
     for word in ("TV-L1", "Photographs"):
         assert (word in recorded.statistics.provenance) == (word == "Photographs" and toy.name == "still")
     assert "Made by hand; " in recorded.statistics.provenance
-    metadata = recorded.metadata()
-    assert json.loads(metadata["growth_when_doubled"]).keys() == recorded.statistics.ahat.keys()
-    lifted = json.loads(metadata["measured_below_floor"])
+    extra = json.loads(json.dumps(recorded.extra()))
+    assert extra["growth_when_doubled"].keys() == recorded.statistics.ahat.keys()
+    lifted = extra["measured_of_floored"]
     assert {layer: tuple(map(int, units)) for layer, units in lifted.items()} == recorded.statistics.floored
 
 

@@ -15,11 +15,11 @@ from conftest import draw_clip
 import stjax
 from stjax import Clip, probe
 from stjax.ascent.recipes import FAST
-from stjax.convert.store import Statistics
-from stjax.networks.geometry import receptive_field
+from stjax.model import Statistics
+from stjax.networks import geometry
 from stjax.preprocess import Preprocessing
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+sys.path[:0] = [str(Path(__file__).parents[1] / folder) for folder in ("scripts/benchmark", "scripts")]
 
 import compare_recipes
 import references
@@ -28,26 +28,26 @@ import robustness
 
 @pytest.mark.parametrize("margin", [0, 4])
 def test_shares_are_those_of_plain_slices(network, params, margin):
-    shown = probe(network, "conv3_fusion")
-    rho = shown.window
+    window = probe(network, "conv3_fusion")
+    rho = window.inputs[0].length("height")
     wide = draw_clip(network, 2, side=rho + 2 * margin)
     model = SimpleNamespace(params=params, preprocessing=Preprocessing())
     units = np.asarray([1, 6])
-    a, left = robustness.kept(shown, FAST.bind(shown.layer, shown.stride), model, units, wide, margin)
+    a, left = robustness.kept(window, FAST.bind(window), model, units, wide, margin)
 
     def alone(change):
-        _, maps = shown.network.apply({"params": params}, Clip(*(jnp.asarray(change(np.asarray(x))) for x in wide)))
-        return np.asarray([float(maps[shown.layer][job, 0, 0, 0, unit]) for job, unit in enumerate(units)])
+        _, maps = window.network.apply({"params": params}, Clip(*(jnp.asarray(change(np.asarray(x))) for x in wide)))
+        return np.asarray([float(maps[window.layer.name][job, 0, 0, 0, unit]) for job, unit in enumerate(units)])
 
-    def window(x, down, right):
+    def moved(x, down, right):
         edge = 4 - margin
         pads = [(0, 0)] * (x.ndim - 3) + [(edge, edge), (edge, edge), (0, 0)]
         return np.pad(x, pads, mode="edge")[..., 4 + down : 4 + down + rho, 4 + right : 4 + right + rho, :]
 
-    np.testing.assert_allclose(a, alone(lambda x: window(x, 0, 0)), rtol=1e-4)
+    np.testing.assert_allclose(a, alone(lambda x: moved(x, 0, 0)), rtol=1e-4)
     assert tuple(left) == robustness.KINDS
     for n in robustness.SHIFTS:
-        four = [alone(lambda x, d=d: window(x, *d)) for d in ((n, 0), (-n, 0), (0, n), (0, -n))]
+        four = [alone(lambda x, d=d: moved(x, *d)) for d in ((n, 0), (-n, 0), (0, n), (0, -n))]
         np.testing.assert_allclose(left[f"{n} px"], np.mean(four, axis=0) / a, rtol=1e-3, atol=1e-4)
     # Noise of one pixel's grain loses what it had under a blur, and nothing by rounding to whole grey levels.
     assert np.abs(left["8 bit"] - 1).max() < 0.05 < np.abs(left["blur"] - 1).min()
@@ -66,22 +66,20 @@ def test_blur_is_a_gaussian(network):
 @pytest.mark.parametrize(("layer", "margin"), [("appearance/conv2_1", 2), ("motion/conv3_1", 1), ("classes", 0)])
 def test_a_real_patch_has_the_largest_activation_of_the_map(network, params, monkeypatch, layer, margin):
     """Found on whole pictures, cut out, and shown to the unit alone: the same number, and no larger one inside."""
-    shown = probe(network, layer)
-    batches = [
-        Clip(*(getattr(draw_clip(network, 3, seed=s), n, None) if n in shown.streams else None for n in Clip._fields))
-        for s in (1, 2)
-    ]
+    window = probe(network, layer)
+    drawn = [draw_clip(network, 3, seed=s) for s in (1, 2)]
+    batches = [Clip(**{each.name: getattr(clip, each.name) for each in window.inputs}) for clip in drawn]
     monkeypatch.setattr(references, "batches", lambda model, probe: iter(batches))
-    model = SimpleNamespace(module=network, params=params)
+    model = SimpleNamespace(network=network, params=params)
     units = [0, 3]
-    found, has = references.strongest(model, shown, units, margin)
-    assert has == (margin if shown.window < network.input_size else 0)
-    middle = robustness.shifted(found, 0, 0, has)
-    recipe = FAST.bind(layer, shown.stride)
-    a = robustness.activations(shown, recipe, params, np.asarray(units), middle)
+    clips, has = references.strongest(model, window, units, margin)
+    assert has == (margin if window.inputs[0].length("height") < network.input_size else 0)
+    middle = robustness.shifted(clips, 0, 0, has)
+    recipe = FAST.bind(window)
+    a = robustness.activations(window, recipe, params, np.asarray(units), middle)
     maps = np.concatenate([np.asarray(network.apply({"params": params}, clip)[1][layer])[:, 0] for clip in batches])
     # Where a unit's field and its margin lie inside the picture.
-    rho, stride, first = receptive_field(network, layer)
+    rho, stride, first = geometry.receptive_field(network, layer).y or geometry.PIXEL
     starts = first + stride * np.arange(maps.shape[1]) - (rho - 1) / 2
     inside = (starts >= margin) & (starts + rho + margin <= network.input_size)
     if has == 0:
@@ -93,7 +91,7 @@ def test_a_real_patch_has_the_largest_activation_of_the_map(network, params, mon
 def test_cpu_time_and_lines_are_kept(network, params, tmp_path, monkeypatch):
     """A second call computes nothing, and the table has one row for each recipe and one for real input."""
     model = stjax.Model(
-        name="slim", module=network, params=params, statistics=Statistics({"appearance/conv2_1": np.ones(8)}, "")
+        name="slim", network=network, params=params, statistics=Statistics({"appearance/conv2_1": np.ones(8)}, "")
     )
     monkeypatch.setattr(references, "batches", lambda model, probe: iter([draw_clip(network, 3)._replace(motion=None)]))
     monkeypatch.setitem(compare_recipes.CANDIDATES, "short", dataclasses.replace(FAST, steps=2))
@@ -101,7 +99,7 @@ def test_cpu_time_and_lines_are_kept(network, params, tmp_path, monkeypatch):
     lines = compare_recipes.compare(judge, ["short"], range(2), tmp_path)
     assert (tmp_path / "slim-appearance-conv2_1.png").is_file()
     assert all(line["seconds"] > 0 and line["slim"] == line["gain"] for line in lines[:2])
-    monkeypatch.setattr(compare_recipes.Judge, "found", None)
+    monkeypatch.setattr(compare_recipes.Judge, "optima", None)
     assert compare_recipes.compare(judge, ["short"], range(2), tmp_path) == lines
     rows = compare_recipes.table(lines)[2:]
     assert [row.split(" | ")[1] for row in rows] == ["short", compare_recipes.REAL]

@@ -9,9 +9,9 @@ units       seconds for few and for many units, and what bfloat16 costs in value
 processes   1 to 8 simulated devices, 1 or 2 processes: equality of results, absence of exchanges
 first       seconds from the start of the command to the first result on the disk
 
-    python scripts/benchmark.py --out benchmark
-    python scripts/benchmark.py --parts steps --layers appearance/conv3_3 --precision bfloat16
-    python scripts/benchmark.py --parts layers --limit 600         on a fast device: no layer is extrapolated
+    python scripts/benchmark/benchmark.py --out benchmark
+    python scripts/benchmark/benchmark.py --parts steps --layers appearance/conv3_3 --precision bfloat16
+    python scripts/benchmark/benchmark.py --parts layers --limit 600         on a fast device: no layer is extrapolated
 """
 
 from __future__ import annotations
@@ -23,23 +23,27 @@ import os
 import platform
 import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import benchmark_layers
-import benchmark_processes
-import benchmark_units
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import layers as whole_layers
+import processes
+import units as many_units
 from markdown_table import markdown_table
 
 import stjax
 from stjax import files
-from stjax.ascent.regularizers import KAPPA
 from stjax.atlas import plan, run
+from stjax.networks import geometry
 from stjax.networks.vgg import VGG16, convolutions
 
 MODEL = "vgg16-imagenet"
@@ -71,41 +75,37 @@ def matrix_rate(dtype: Any) -> float:
 class Ours:
     """The compiled step of one layer, over one chunk."""
 
-    def __init__(self, network: stjax.Model, layer: str, dtype: Any, chunk: int | None, recipe: stjax.Recipe) -> None:
-        self.probe = stjax.probe(network.module.clone(dtype=dtype), layer)
-        self.recipe = recipe.bind(layer, self.probe.stride)
-        self.params = network.params
-        self.chunk = chunk or plan.chunk(self.probe, self.recipe, network.params)
-        ahat = np.asarray(network.statistics.ahat[layer])
-        jobs = [plan.Job(u % len(ahat), 1.0) for u in range(self.chunk)]
-        self.units = jnp.asarray([job.unit for job in jobs])
-        self.weights = run.weigh(self.recipe, self.probe.rho, ahat, KAPPA, jobs)
-        states, self.keys, gradient_max = run.begin(
-            self.probe, self.recipe, self.params, jax.random.key(0), self.units, self.weights, stjax.Clip()
+    def __init__(self, model: stjax.Model, layer: str, dtype: Any, chunk: int | None, recipe: stjax.Recipe) -> None:
+        request = stjax.Request(
+            model=model, layer=layer, units=[0], chi=[1.0], recipe=recipe, chunk=chunk, precision=dtype
         )
-        self.carry = (states, gradient_max)
-        # On a CPU one call is one step, as in `run.climb`; elsewhere a loop of them.
+        self.params, self.slots = model.params, request.chunk_size
+        count = geometry.layer(model.network, layer).units
+        jobs = [plan.Job(unit % count, 1.0) for unit in range(self.slots)]
+        self.chunk = run._chunk(request, jobs)
+        program = run.Program(probe=request.climbing, recipe=request.bound)
+        self.climb = run.start_chunk(program, request.key, self.chunk, stjax.Clip())
+        # On a CPU one call is one step, as in `run.run_jobs`; elsewhere a loop of them.
         self.steps = 1 if jax.default_backend() == "cpu" else run.STEPS_PER_CALL
         self.count = None if jax.default_backend() == "cpu" else jnp.asarray(self.steps)
-        self.flops = 2 * plan.flops(self.probe, self.params)
-        self.estimated = self.chunk * plan.bytes_per_unit(self.probe, self.recipe, self.params)
+        self.flops = 2 * plan.flops(request.climbing, self.params)
+        self.estimated = self.slots * plan.bytes_per_unit(request.climbing, request.bound, self.params)
         begin = time.perf_counter()
-        traced = (self.params, self.keys, self.units, self.weights, *self.carry, self.count)
-        self.program = run.advance.lower(self.probe, self.recipe, *traced).compile()
+        self.program = run.step_chunk.lower(program, self.params, self.chunk, self.climb, self.count).compile()
         self.compile_s = time.perf_counter() - begin
         # Beside the parameters, which are there once for all chunks.
         self.compiled = getattr(self.program.memory_analysis(), "temp_size_in_bytes", float("nan"))
 
     def __call__(self) -> Any:
-        self.carry = self.program(self.params, self.keys, self.units, self.weights, *self.carry, self.count)
-        return self.carry
+        self.climb = self.program(self.params, self.chunk, self.climb, self.count)
+        return self.climb
 
     def rate(self) -> float:
         """Unit-steps per second."""
-        return self.chunk * self.steps / seconds(self)
+        return self.slots * self.steps / seconds(self)
 
 
-def torch_step(network: stjax.Model, layer: str) -> Callable[[], None] | None:
+def torch_step(model: stjax.Model, layer: str) -> Callable[[], None] | None:
     """One step as others do it: PyTorch, full network, one unit through a hook on its layer, Adam."""
     try:
         import torch  # pyright: ignore[reportMissingImports]
@@ -115,17 +115,17 @@ def torch_step(network: stjax.Model, layer: str) -> Callable[[], None] | None:
         return None
     name = layer.partition("/")[2]
     modules: list[Any] = []
-    seen: dict[str, Any] = {}
+    outputs: dict[str, Any] = {}
     channels = 3
     for conv, features in convolutions(VGG16):
         if conv.endswith("_1") and modules:
             modules.append(torch.nn.MaxPool2d(2))
-        weights = network.params["appearance"][conv]
+        weights = model.params["appearance"][conv]
         unit = torch.nn.Conv2d(channels, features, 3, padding=1)
         unit.weight.data = torch.from_numpy(np.array(weights["kernel"])).permute(3, 2, 0, 1).contiguous()
         unit.bias = torch.nn.Parameter(torch.from_numpy(np.array(weights["bias"])))
         if conv == name:
-            unit.register_forward_hook(lambda module, inputs, output: seen.update(a=output.clone()))
+            unit.register_forward_hook(lambda module, inputs, output: outputs.update(a=output.clone()))
         modules += [unit, torch.nn.ReLU()]
         channels = features
     vgg = torch.nn.Sequential(*modules).eval()
@@ -137,18 +137,18 @@ def torch_step(network: stjax.Model, layer: str) -> Callable[[], None] | None:
     def step() -> None:
         optimizer.zero_grad()
         vgg(x)
-        a = seen["a"]
+        a = outputs["a"]
         (-a[0, 0, a.shape[2] // 2, a.shape[3] // 2]).backward()
         optimizer.step()
 
     return step
 
 
-def measure(network: stjax.Model, layer: str, options: argparse.Namespace) -> dict[str, Any]:
+def measure(model: stjax.Model, layer: str, options: argparse.Namespace) -> dict[str, Any]:
     """All figures of one layer; each round measures the matrix product and both programs side by side."""
     dtype = jnp.dtype(options.precision)
-    ours = Ours(network, layer, dtype, options.chunk, stjax.FAST)
-    other = torch_step(network, layer)
+    ours = Ours(model, layer, dtype, options.chunk, stjax.FAST)
+    other = torch_step(model, layer)
     rows = []
     for _ in range(options.rounds):
         row = {"matrix": matrix_rate(dtype), "rate": ours.rate()}
@@ -161,7 +161,7 @@ def measure(network: stjax.Model, layer: str, options: argparse.Namespace) -> di
     peak = stats.get("peak_bytes_in_use", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
     return {
         "layer": layer,
-        "chunk": ours.chunk,
+        "chunk": ours.slots,
         "unit_steps_per_s": rate,
         "useful_gflops": useful / 1e9,
         "matrix_gflops": statistics.median(row["matrix"] for row in rows) / 1e9,
@@ -201,49 +201,49 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=20.0 if on_cpu else 600.0, help="seconds for a whole layer")
     parser.add_argument("--out", type=Path, help="writes OUT.json and OUT.md as well")
     options = parser.parse_args()
-    parts, asked = options.parts.split(","), options.layers.split(",") if options.layers else None
+    parts, wanted = options.parts.split(","), options.layers.split(",") if options.layers else None
     if unknown := set(parts) - set(PARTS):
         parser.error(f"parts must be of {', '.join(PARTS)}: got {', '.join(sorted(unknown))}")
     cores = f", {len(os.sched_getaffinity(0))} cores" if on_cpu else f" x {jax.device_count()}"
     machine = f"{jax.devices()[0].device_kind}{cores}, {platform.machine()}, jax {jax.__version__}, {options.precision}"
-    found: dict[str, Any] = {"machine": machine}
+    results: dict[str, Any] = {"machine": machine}
     tables = [[machine]]
 
     def report(part: str, rows: Any, table: list[str]) -> None:
         """After each part, so that an interrupted benchmark keeps what it has."""
-        found[part] = rows
+        results[part] = rows
         tables.append(table)
         print("\n".join(["", *table]), flush=True)
         if options.out:
-            files.write_text(options.out.with_suffix(".json"), json.dumps({"made": files.MARK} | found, indent=2))
+            files.write_text(options.out.with_suffix(".json"), json.dumps({"made": files.MARK} | results, indent=2))
             files.write_text(options.out.with_suffix(".md"), "\n\n".join("\n".join(each) for each in tables))
 
     print(machine)
     if "first" in parts:
         # First of all: afterwards this process holds the accelerator.
-        taken = benchmark_processes.first_result(LAYERS[0], MODEL)
+        taken = processes.first_result(LAYERS[0], MODEL)
         words = f"First result of {LAYERS[0]} on the disk after {taken['cold']:.1f} s"
         report("first", taken, [f"{words}, and after {taken['warm']:.1f} s once compiled programs are kept."])
     if "processes" in parts:
-        rows = benchmark_processes.scaling()
-        report("processes", rows, benchmark_processes.table(rows))
+        rows = processes.scaling()
+        report("processes", rows, processes.table(rows))
     if {"steps", "layers", "units"} & set(parts):
-        network = stjax.load(MODEL)
+        model = stjax.load(MODEL)
         if "steps" in parts:
-            rows = [measure(network, layer, options) for layer in asked or LAYERS]
+            rows = [measure(model, layer, options) for layer in wanted or LAYERS]
             report("steps", rows, steps_table(rows))
         if "units" in parts:
-            found_of_units = benchmark_units.compare(network)
-            report("units", found_of_units, benchmark_units.table(found_of_units))
+            compared = many_units.compare(model)
+            report("units", compared, many_units.table(compared))
         if "layers" in parts:
             matrix = matrix_rate(jnp.dtype(options.precision))
             precision = None if options.precision == "float32" else options.precision
-            layers = asked or [layer for layer in network.module.layers if layer in network.statistics.ahat]
+            known = [layer.name for layer in model.network.layers if layer.name in model.statistics.ahat]
             rows = [
-                benchmark_layers.whole_layer(network, layer, options.steps, precision, options.limit)
-                for layer in layers
+                whole_layers.whole_layer(model, layer, options.steps, precision, options.limit)
+                for layer in wanted or known
             ]
-            report("layers", rows, benchmark_layers.table(rows, options.steps, matrix / 1e9))
+            report("layers", rows, whole_layers.table(rows, options.steps, matrix / 1e9))
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ and seconds of CPU time a result. Below them the same of the real input that exc
 
 Each run is a line of <out>/recipes.jsonl at once, and is not computed again; pictures have one row a recipe.
 
-    python scripts/compare_recipes.py --out comparison
-    python scripts/compare_recipes.py --layers motion/conv3_3 --chi 10,0 --units 4
-    python scripts/compare_recipes.py --model embedded --others embedded-seed1,embedded-seed2 --layers classes
+    python scripts/benchmark/compare_recipes.py --out comparison
+    python scripts/benchmark/compare_recipes.py --layers motion/conv3_3 --chi 10,0 --units 4
+    python scripts/benchmark/compare_recipes.py --model embedded --others embedded-seed1,embedded-seed2 --layers classes
 """
 
 from __future__ import annotations
@@ -17,26 +17,28 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from rich.progress import track
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 from markdown_table import markdown_table
 from references import strongest
-from rich.progress import track
 from robustness import KINDS, SHIFTS, activations, kept, shifted
 
 import stjax
 from stjax import files
 from stjax.ascent.optimizers import Adam
 from stjax.ascent.recipes import FAST, GLOBAL, MAHENDRAN, Recipe
-from stjax.atlas.run import chunk_of
 from stjax.compilation import cache_programs
 from stjax.figures import color, encode, layout
-from stjax.networks.geometry import Probe
-from stjax.types import Clip
+from stjax.types import Clip, Input, Probe, streams
 
 LAYERS = tuple(f"appearance/{name}" for name in ("conv2_2", "conv3_3", "conv4_1", "conv4_3"))
 
@@ -45,14 +47,14 @@ CANDIDATES = {
     "fast": FAST,
     "fast without jitter": dataclasses.replace(FAST, jitter=None),
     "global": GLOBAL,
-    "vivid with jitter": dataclasses.replace(GLOBAL, jitter=FAST.jitter),
+    "global with jitter": dataclasses.replace(GLOBAL, jitter=FAST.jitter),
     "adam": Recipe(steps=100, optimizer=Adam(rate=10.0)),
 }
 REAL = "real input"
 
 
 Line = dict[str, Any]
-"""Of recipes.jsonl: what was asked, and a list of numbers, one a job, for each measure."""
+"""Of recipes.jsonl: what was wanted, and a list of numbers, one a job, for each measure."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,35 +76,28 @@ class Judge:
 
     @property
     def probe(self) -> Probe:
-        return stjax.probe(self.model.module, self.layer)
+        return stjax.probe(self.model.network, self.layer)
 
     def measures(self, clips: Clip, units: np.ndarray, margin: int = 0) -> Line:
         """activation / ahat of (jobs, ...) windows, what is left of it, and activation / ahat in the other networks."""
-        recipe = FAST.bind(self.layer, self.probe.stride)
+        recipe = FAST.bind(self.probe)
         a, left = kept(self.probe, recipe, self.model, units, clips, margin)
-        shown = {"gain": a / _ahat(self.model, self.layer)[units]} | left
+        measured = {"gain": a / _ahat(self.model, self.layer)[units]} | left
         for other in self.others:
-            there = stjax.probe(other.module, self.layer)
+            there = stjax.probe(other.network, self.layer)
             elsewhere = activations(there, recipe, other.params, units, shifted(clips, 0, 0, margin))
-            shown[other.name] = np.asarray(elsewhere) / _ahat(other, self.layer)[units]
-        return {name: np.round(values, 4).tolist() for name, values in shown.items()}
+            measured[other.name] = np.asarray(elsewhere) / _ahat(other, self.layer)[units]
+        return {name: np.round(values, 4).tolist() for name, values in measured.items()}
 
-    def found(self, recipe: Recipe, seed: int) -> tuple[Line, Clip]:
+    def optima(self, recipe: Recipe, seed: int) -> tuple[Line, Clip]:
         """One recipe on all jobs from one seed: its numbers, and the clips with one axis of jobs."""
         clock: list[float] = []
-        fitting = chunk_of(self.probe, recipe, self.model.params)
-        clips, summary = stjax.visualize_units(
-            self.probe,
-            recipe,
-            self.model.params,
-            jax.random.key(seed),
-            units=self.units,
-            chi=self.chi,
-            ahat=_ahat(self.model, self.layer),
-            # No places that are only padded: they would count as time of the others.
-            chunk=min(fitting, len(self.units) * (len(self.chi) if "motion" in self.probe.streams else 1)),
-            progress=lambda _: clock.append(time.process_time()),
+        request = stjax.Request(
+            model=self.model, layer=self.layer, units=self.units, chi=self.chi, recipe=recipe, seed=seed
         )
+        # No places that are only padded: they would count as time of the others.
+        request = dataclasses.replace(request, chunk=min(request.chunk_size, len(request.jobs)))
+        clips, summary = stjax.visualize_units(request, progress=lambda _: clock.append(time.process_time()))
         # The first step is compiled before it runs. CPU time, since other programs may hold the processor meanwhile.
         seconds = (clock[-1] - clock[1]) * len(clock) / (len(clock) - 1) / summary.value.size
         clips = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), clips)
@@ -120,14 +115,12 @@ def _ahat(model: stjax.Model, layer: str) -> np.ndarray:
     return np.asarray(model.statistics.ahat[layer])
 
 
-def picture(path: Path, rows: dict[str, Clip], mean: tuple[float, float, float]) -> None:
+def picture(path: Path, inputs: tuple[Input, ...], rows: dict[str, Clip], mean: tuple[float, float, float]) -> None:
     """One row a recipe and stream, in the order of `rows`; one column a job."""
     strips = []
     for clip in rows.values():
-        for stream, x in clip._asdict().items():
-            if x is None:
-                continue
-            cells = [color.appearance(c, mean)[0] if stream == "appearance" else color.direction(c[0])[0] for c in x]
+        for each, x in streams(inputs, clip):
+            cells = [color.frames(c, mean)[0] if each.kind == "rgb" else color.direction(c[0])[0] for c in x]
             side = layout.fit(cells[0].shape[0])
             cells = [layout.resize(c[None], side)[0] for c in cells]
             strips.append(np.concatenate([np.pad(c, ((4, 4), (4, 4), (0, 0)), constant_values=255) for c in cells], 1))
@@ -168,7 +161,7 @@ def compare(judge: Judge, names: list[str], seeds: range, out: Path) -> list[Lin
         of |= {"units": list(judge.units), "chi": list(judge.chi)}
         line = next((line for line in old if of.items() <= line.items()), None)
         if line is None:
-            numbers, clips = judge.real() if name == REAL else judge.found(CANDIDATES[name], seed)
+            numbers, clips = judge.real() if name == REAL else judge.optima(CANDIDATES[name], seed)
             line = of | numbers
             with file.open("a") as end:
                 end.write(json.dumps(line) + "\n")
@@ -176,7 +169,8 @@ def compare(judge: Judge, names: list[str], seeds: range, out: Path) -> list[Lin
                 rows[name] = clips
         lines.append(line)
     if rows:
-        picture(out / f"{judge.model.name}-{judge.layer.replace('/', '-')}.png", rows, judge.model.preprocessing.mean)
+        path = out / f"{judge.model.name}-{judge.layer.replace('/', '-')}.png"
+        picture(path, judge.probe.inputs, rows, judge.model.preprocessing.mean)
         print(f"rows from above: {', '.join(rows)}")
     return lines
 
@@ -186,9 +180,9 @@ def main() -> None:
     parser.add_argument("--model", default="vgg16-imagenet", help="a name or a .safetensors file")
     parser.add_argument("--others", default="", help="networks with the same units, with commas between")
     parser.add_argument("--layers", default=",".join(LAYERS))
-    parser.add_argument("--recipes", default="paper,fast,fast without jitter", help=f"of {', '.join(CANDIDATES)}")
+    parser.add_argument("--recipes", default="mahendran,fast,fast without jitter", help=f"of {', '.join(CANDIDATES)}")
     parser.add_argument("--units", type=int, default=6, help="the first so many units")
-    parser.add_argument("--chi", default="10,0", help="of layers that see motion")
+    parser.add_argument("--chi", default="10,0", help="of layers where it changes anything")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("comparison"))
     options = parser.parse_args()

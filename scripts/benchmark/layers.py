@@ -12,61 +12,54 @@ import time
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
 from markdown_table import markdown_table
 
 import stjax
 from stjax.atlas import fill, plan, resume
-from stjax.atlas.run import Progress
-
-CHI = (10.0, 5.0, 1.0, 0.0)
+from stjax.atlas.run import Advance
+from stjax.networks import geometry
 
 
 class _Enough(Exception):
     pass
 
 
-def whole_layer(network: stjax.Model, layer: str, steps: int, precision: Any, limit: float) -> dict[str, Any]:
-    """All units of a layer, at four chi where it sees motion, by the program's own choice of chunk.
+def whole_layer(model: stjax.Model, layer: str, steps: int, precision: Any, limit: float) -> dict[str, Any]:
+    """All units of a layer, at four chi where chi changes anything, by the program's own choice of chunk.
 
     Args:
-      network: with statistics of the layer.
+      model: with statistics of the layer.
       layer: an endpoint name.
       steps: of MAHENDRAN, which costs as much a step as any recipe.
       precision: of the network's arithmetic.
       limit: seconds after which the rest is extrapolated.
     """
-    shown = stjax.probe(network.module, layer)
     recipe = dataclasses.replace(stjax.MAHENDRAN, steps=steps)
-    ahat = np.asarray(network.statistics.ahat[layer])
-    asked = plan.jobs(shown, range(len(ahat)), CHI)
-    task = fill.Task(shown, asked, ahat, resume.stamp({}, layer, recipe, ahat))
+    units = range(geometry.layer(model.network, layer).units)
+    request = stjax.Request(model=model, layer=layer, units=units, recipe=recipe, precision=precision)
     looks: list[tuple[float, int]] = []
     begin = time.perf_counter()
 
-    def look(at: Progress) -> None:
+    def look(at: Advance) -> None:
         looks.append((time.perf_counter() - begin, at.unit_steps))
         if looks[-1][0] > limit and len([1 for _, done in looks if done]) > 2:
             raise _Enough
 
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(_Enough):
-        fill.fill(
-            Path(folder), task, recipe, network.params, jax.random.key(0), asked, precision=precision, progress=look
-        )
-    taken, total = time.perf_counter() - begin, len(asked) * steps
+        fill.fill_folder(Path(folder), request, resume.identify(request), request.jobs, progress=look)
+    taken, total = time.perf_counter() - begin, len(request.jobs) * steps
     (first, first_steps), (last, last_steps) = next(each for each in looks if each[1]), looks[-1]
     # Without the first call, which compiles; unless it is the only one.
     pace = (last_steps - first_steps) / (last - first) if last_steps > first_steps else last_steps / taken
     whole = last_steps == total
     return {
         "layer": layer,
-        "results": len(asked),
+        "results": len(request.jobs),
         "seconds": taken if whole else first + (total - first_steps) / pace,
         "measured": whole,
         "compile_s": first,
         "unit_steps_per_s": pace,
-        "useful_gflops": pace * 2 * plan.flops(shown, network.params) / 1e9,
+        "useful_gflops": pace * 2 * plan.flops(request.climbing, model.params) / 1e9,
     }
 
 

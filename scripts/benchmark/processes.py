@@ -26,18 +26,18 @@ COMMAND = ["visualize", LAYER, "-m", MODEL, "--units", "0:12", "--chi", "1", "--
 
 # Prints what the compiled step of a spread chunk exchanges between devices.
 EXCHANGES = f"""
-import dataclasses, jax, numpy as np, stjax
-from stjax.atlas import plan, run, sharding
-network = stjax.load("{MODEL}")
-shown, recipe = stjax.probe(network.module, "{LAYER}"), dataclasses.replace(stjax.MAHENDRAN, steps=1)
-advance, told = run.advance, []
+import dataclasses, jax, stjax
+from stjax.atlas import run, sharding
+recipe = dataclasses.replace(stjax.MAHENDRAN, steps=1)
+step_chunk, exchanges = run.step_chunk, []
 def step(*arguments):
-    told.extend(sharding.exchanges(advance.lower(*arguments).compile().as_text()))
-    return advance(*arguments)
-run.advance = step
-asked, ahat = plan.jobs(shown, range(jax.device_count()), [1.0]), network.statistics.ahat["{LAYER}"]
-list(run.climb(shown, recipe, network.params, jax.random.key(0), asked, ahat=ahat, chunk=1))
-print(",".join(told) or "none")
+    exchanges.extend(sharding.exchanges(step_chunk.lower(*arguments).compile().as_text()))
+    return step_chunk(*arguments)
+run.step_chunk = step
+units = range(jax.device_count())
+request = stjax.Request(model=stjax.load("{MODEL}"), layer="{LAYER}", units=units, chi=[1.0], recipe=recipe, chunk=1)
+list(run.run_jobs(request))
+print(",".join(exchanges) or "none")
 """
 
 
@@ -49,16 +49,16 @@ def scaling() -> list[dict[str, Any]]:
             out = Path(folder) / f"{processes}x{devices}"
             begin = time.perf_counter()
             _run(out, processes, devices)
-            seconds, found = time.perf_counter() - begin, _arrays(out)
-            reference = reference or found
-            assert found.keys() == reference.keys(), "a result is missing"
+            seconds, arrays = time.perf_counter() - begin, _arrays(out)
+            reference = reference or arrays
+            assert arrays.keys() == reference.keys(), "a result is missing"
             exchanged = _python(["-c", EXCHANGES], devices).communicate()[0].strip()
             rows.append(
                 {
                     "processes": processes,
                     "devices": devices,
-                    "results": len(found),
-                    "largest_difference": max(float(np.abs(found[n] - reference[n]).max()) for n in reference),
+                    "results": len(arrays),
+                    "largest_difference": max(float(np.abs(arrays[n] - reference[n]).max()) for n in reference),
                     "exchanges": exchanged,
                     "seconds": seconds,
                 }
@@ -101,8 +101,8 @@ def _run(out: Path, processes: int, devices: int) -> None:
         command += ["--distributed", "--coordinator", address, "--processes", str(processes), "--process"]
         running = [_python([*command, str(index)], devices) for index in range(processes)]
     for each in running:
-        said = each.communicate()
-        assert each.returncode == 0, said
+        output = each.communicate()
+        assert each.returncode == 0, output
 
 
 def _python(words: list[str], devices: int | None, **more: str) -> subprocess.Popen[str]:
@@ -118,8 +118,8 @@ def _python(words: list[str], devices: int | None, **more: str) -> subprocess.Po
 
 
 def _arrays(out: Path) -> dict[str, np.ndarray]:
-    found = {}
+    arrays = {}
     for record in results.read(out):
-        with np.load(out / record["arrays"]) as file:
-            found |= {f"{record['arrays']}/{name}": file[name] for name in file.files}
-    return found
+        with np.load(out / record.arrays) as file:
+            arrays |= {f"{record.arrays}/{name}": file[name] for name in file.files}
+    return arrays

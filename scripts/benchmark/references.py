@@ -1,4 +1,4 @@
-"""What real input excites a unit most: patches of photographs, and generated clips for what sees motion."""
+"""What real input excites a unit most: patches of photographs, and generated clips for what a photograph cannot be."""
 
 from __future__ import annotations
 
@@ -8,62 +8,85 @@ from collections.abc import Iterator
 import jax
 import jax.numpy as jnp
 import numpy as np
-from record_statistics import photographs
 
 import stjax
-from stjax.networks.geometry import Probe, map_side, receptive_field
+from stjax.analysis.calibration import in_units_of
+from stjax.networks import geometry
 from stjax.training import generated
-from stjax.types import Clip, Network, Params
+from stjax.types import Clip, Extent, Network, Params, Probe, streams
+from stjax.video import dataset
+from stjax.video.clips import stills
 
 GENERATED = 4
 """Clips of each of the 28 classes."""
+PHOTOGRAPHED = 200
+"""Pixels of the smallest input that is shown photographs: a smaller network's world is another."""
 
 
 @functools.partial(stjax.jit, static_argnames=("network", "layer"))
 def _map(network: Network, layer: str, params: Params, clip: Clip) -> jax.Array:
-    return network.apply({"params": params}, clip)[1][layer]
+    return jax.vmap(lambda one: network.apply({"params": params}, one)[1][layer])(clip)
 
 
 def batches(model: stjax.Model, probe: Probe) -> Iterator[Clip]:
-    """Photographs where the layer sees appearance alone and they are the network's world, else generated clips."""
-    if probe.streams == ("appearance",) and model.module.input_size == 224:
-        yield from (clips for _, clips in photographs(1, np.random.default_rng(0)))
+    """Photographs where the layer sees nothing else and they are the network's world, else generated clips."""
+    inputs = tuple(each for each in model.network.inputs if each.name in probe.layer.inputs)
+    if stills(inputs) == inputs and min(dataset.size_of(inputs)) >= PHOTOGRAPHED:
+        pictures = dataset.photographs(inputs, model.preprocessing, 1, np.random.default_rng(0))
+        yield from (clips for _, clips in pictures)
         return
-    key = jax.random.key(generated.HELD_OUT)
+    key, count = jax.random.key(generated.HELD_OUT), len(generated.CLASSES)
     for number in range(GENERATED):
-        made = generated.examples(key, number * len(generated.CLASSES), len(generated.CLASSES), model.module.input_size)
-        yield Clip(**{stream: getattr(made.clip, stream) for stream in probe.streams})
+        yield in_units_of(model.preprocessing, inputs, generated.clips(key, number * count, count, inputs))
 
 
 def strongest(model: stjax.Model, probe: Probe, units: list[int], margin: int) -> tuple[Clip, int]:
     """(units, ...) windows that excite each unit most, with `margin` real pixels around where the layer has a cone.
 
     Returns:
-      The clips, and the margin that they have: 0 where the layer sees the whole input.
+      The clips, and the margin that they have: 0 where the window is as large as the input.
     """
-    rho, stride, first = receptive_field(model.module, probe.layer)
-    side = map_side(model.module, probe.layer)
-    cone = probe.window < model.module.input_size
-    begins = np.round(first + stride * np.arange(side) - (rho - 1) / 2).astype(int) - margin
-    inside = np.flatnonzero((begins >= 0) & (begins + rho + 2 * margin <= model.module.input_size))
-    places = inside if cone else np.asarray([(side - 1) // 2])
+    layer, first = geometry.layer(model.network, probe.layer.name), probe.inputs[0]
+    lengths = [next(each for each in model.network.inputs if each.name == first.name).length(a) for a in AXES]
+    windows = [first.length(a) for a in AXES]
+    cone = windows != lengths
+    margin = margin if cone else 0
+    starts = [
+        _starts(*of, margin) if cone else {(of[1] - 1) // 2: 0}
+        for of in zip((layer.field.y, layer.field.x), layer.grid[1:], windows, lengths, strict=True)
+    ]
+    rows, columns = (np.asarray(list(each)) for each in starts)
     best = dict.fromkeys(units, -np.inf)
-    found: dict[int, Clip] = {}
-    network = model.module.clone(until=probe.layer)
+    windows_of: dict[int, Clip] = {}
     for clips in batches(model, probe):
-        maps = np.asarray(_map(network, probe.layer, model.params, clips))[:, 0][:, places][:, :, places][..., units]
+        maps = np.asarray(_map(model.network, layer.name, model.params, clips))[:, 0]
+        maps = maps[:, rows][:, :, columns][..., units]
         for column, unit in enumerate(units):
             peak = np.unravel_index(np.argmax(maps[..., column]), maps.shape[:3])
             if maps[..., column][peak] > best[unit]:
                 best[unit] = float(maps[..., column][peak])
-                top, left = (int(begins[places[p]]) for p in peak[1:])
-                found[unit] = Clip(
-                    *(None if x is None else _cut(x[peak[0]], top, left, rho, margin, cone) for x in clips)
-                )
-    stacked = jax.tree.map(lambda *a: np.stack(a), *(found[unit] for unit in units))
-    return stacked, margin if cone else 0
+                places = [begin[int(at[p])] for begin, at, p in zip(starts, (rows, columns), peak[1:], strict=True)]
+                windows_of[unit] = _cut(probe, clips, int(peak[0]), places, margin)
+    return jax.tree.map(lambda *a: np.stack(a), *(windows_of[unit] for unit in units)), margin
 
 
-def _cut(x: jax.Array, top: int, left: int, rho: int, margin: int, cone: bool) -> np.ndarray:
-    side = rho + 2 * margin
-    return np.asarray(jnp.asarray(x)[..., top : top + side, left : left + side, :] if cone else x)
+AXES = ("height", "width")
+
+
+def _starts(extent: Extent | None, positions: int, window: int, length: int, margin: int) -> dict[int, int]:
+    """Position on the map -> first pixel of its window and margin, of those that lie inside the picture."""
+    if extent is None:
+        return {0: 0}
+    begins = {
+        place: round(extent.centre + extent.stride * place - (window - 1) / 2) - margin for place in range(positions)
+    }
+    return {place: at for place, at in begins.items() if at >= 0 and at + window + 2 * margin <= length}
+
+
+def _cut(probe: Probe, clips: Clip, number: int, places: list[int], margin: int) -> Clip:
+    top, left = places
+    parts = {}
+    for each, x in streams(probe.inputs, clips):
+        high, wide = (each.length(a) + 2 * margin for a in AXES)
+        parts[each.name] = np.asarray(jnp.asarray(x)[number, ..., top : top + high, left : left + wide, :])
+    return Clip(**parts)

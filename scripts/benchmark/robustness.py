@@ -1,7 +1,7 @@
 """What an input keeps of a unit's activation when it is shifted, blurred, or stored in 8 bits.
 
 A stored window has no neighbours: what a shift uncovers repeats the row or column at the edge, and so does the blur.
-Where real neighbours exist (photographs), `Disturbances` may be given a window with a margin to shift within, and both
+Where real neighbours exist (photographs), `disturbed` may be given a window with a margin to shift within, and both
 ways can be compared.
 """
 
@@ -15,11 +15,10 @@ import jax
 import numpy as np
 
 import stjax
-from stjax.ascent import ascend
+from stjax.ascent import step
 from stjax.ascent.recipes import Recipe
-from stjax.networks.geometry import Probe
 from stjax.preprocess import Preprocessing
-from stjax.types import Clip, Params
+from stjax.types import Clip, Input, Params, Probe, streams
 
 SHIFTS = (1, 2, 3, 4)
 """Pixels, each up, down, left and right: the mean of four."""
@@ -28,7 +27,7 @@ SIGMA = 1.0
 KINDS = (*(f"{n} px" for n in SHIFTS), "blur", "8 bit")
 
 
-def _streams(change: Any, clip: Clip) -> Clip:
+def _changed(change: Any, clip: Clip) -> Clip:
     return Clip(*(None if x is None else change(np.asarray(x)) for x in clip))
 
 
@@ -50,7 +49,7 @@ def shifted(clip: Clip, down: int, right: int, margin: int = 0) -> Clip:
         columns = np.clip(np.arange(width) + margin + right, 0, x.shape[-2] - 1)
         return x[..., rows, :, :][..., columns, :]
 
-    return _streams(move, clip)
+    return _changed(move, clip)
 
 
 def blurred(clip: Clip, sigma: float = SIGMA) -> Clip:
@@ -60,8 +59,8 @@ def blurred(clip: Clip, sigma: float = SIGMA) -> Clip:
     >>> round(float(blurred(Clip(appearance=x), 0.5).appearance[0, 1, 1, 0]), 3)
     0.619
     """
-    reach = int(np.ceil(4 * sigma))
-    offsets = np.arange(-reach, reach + 1)
+    radius = int(np.ceil(4 * sigma))
+    offsets = np.arange(-radius, radius + 1)
     kernel = np.exp(-0.5 * (offsets / sigma) ** 2)
     kernel /= kernel.sum()
 
@@ -69,39 +68,42 @@ def blurred(clip: Clip, sigma: float = SIGMA) -> Clip:
         places = np.clip(np.arange(x.shape[axis])[None] + offsets[:, None], 0, x.shape[axis] - 1)
         return sum((k * np.take(x, p, axis) for k, p in zip(kernel, places, strict=True)), start=np.zeros_like(x))
 
-    return _streams(lambda x: along(along(x, x.ndim - 3), x.ndim - 2), clip)
+    return _changed(lambda x: along(along(x, x.ndim - 3), x.ndim - 2), clip)
 
 
-def rounded(clip: Clip, preprocessing: Preprocessing) -> Clip:
+def rounded(inputs: tuple[Input, ...], clip: Clip, preprocessing: Preprocessing) -> Clip:
     """What a picture file would hold: the mean added, rounded to whole grey levels in 0..255, and taken away again.
 
-    >>> x = np.array([[[0.4, 300.0, -300.0]]])
-    >>> rounded(Clip(appearance=x), Preprocessing(mean=(100.0, 100.0, 100.0))).appearance.ravel().tolist()
+    >>> frame = Input(name="appearance", kind="rgb", shape=(1, 1, 1, 3))
+    >>> clip = Clip(appearance=np.array([[[[0.4, 300.0, -300.0]]]]))
+    >>> rounded((frame,), clip, Preprocessing(mean=(100.0, 100.0, 100.0))).appearance.ravel().tolist()
     [0.0, 155.0, -100.0]
     """
 
-    def store(x: np.ndarray) -> np.ndarray:
-        mean = np.asarray(preprocessing.mean if x.shape[-1] == 3 else preprocessing.flow_mean, x.dtype)
+    def store(each: Input, x: np.ndarray) -> np.ndarray:
+        mean = np.asarray(preprocessing.mean if each.kind == "rgb" else preprocessing.flow_mean, x.dtype)
         return np.clip(np.round(x + mean), 0, 255) - mean
 
-    return _streams(store, clip)
+    return clip._replace(**{each.name: store(each, np.asarray(x)) for each, x in streams(inputs, clip)})
 
 
-def disturbed(clip: Clip, preprocessing: Preprocessing, margin: int = 0) -> Iterator[tuple[str, Clip]]:
+def disturbed(
+    inputs: tuple[Input, ...], clip: Clip, preprocessing: Preprocessing, margin: int = 0
+) -> Iterator[tuple[str, Clip]]:
     """Every disturbance of a clip's middle window, by the names in KINDS; a shift comes in four directions."""
     for n in SHIFTS:
         for down, right in ((n, 0), (-n, 0), (0, n), (0, -n)):
             yield f"{n} px", shifted(clip, down, right, margin)
     middle = shifted(clip, 0, 0, margin)
     yield "blur", blurred(middle)
-    yield "8 bit", rounded(middle, preprocessing)
+    yield "8 bit", rounded(inputs, middle, preprocessing)
 
 
 @functools.partial(stjax.jit, static_argnames=("probe", "recipe"))
 def activations(probe: Probe, recipe: Recipe, params: Params, units: jax.Array, clips: Clip) -> jax.Array:
     """(jobs,): of unit k on clip k."""
     with jax.default_matmul_precision("highest"):
-        return jax.vmap(lambda unit, clip: ascend.activation(probe.network, recipe, params, clip, unit))(units, clips)
+        return jax.vmap(lambda unit, clip: step.activation(probe.network, recipe, params, clip, unit))(units, clips)
 
 
 def kept(
@@ -111,7 +113,7 @@ def kept(
 
     Args:
       probe: of the layer in `model`.
-      recipe: aimed at what is measured.
+      recipe: bound to what is measured.
       model: its parameters and preprocessing.
       units: (jobs,) channel numbers.
       clips: (jobs, ...) windows, `margin` pixels larger on each side.
@@ -119,6 +121,6 @@ def kept(
     """
     a = np.asarray(activations(probe, recipe, model.params, units, shifted(clips, 0, 0, margin)))
     left: dict[str, list[np.ndarray]] = {kind: [] for kind in KINDS}
-    for kind, clip in disturbed(clips, model.preprocessing, margin):
+    for kind, clip in disturbed(probe.inputs, clips, model.preprocessing, margin):
         left[kind].append(np.asarray(activations(probe, recipe, model.params, units, clip)))
     return a, {kind: np.mean(each, axis=0) / a for kind, each in left.items()}

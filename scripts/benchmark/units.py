@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import jax
 import numpy as np
 from markdown_table import markdown_table
 
@@ -15,14 +14,13 @@ LAYER = "appearance/conv3_3"
 FEW, MANY, ROUNDED = 9, 90, 16
 
 
-def compare(network: stjax.Model) -> dict[str, Any]:
+def compare(model: stjax.Model) -> dict[str, Any]:
     """Seconds for few and for ten times as many units, and bfloat16 results over those in float32."""
-    probe, ahat = stjax.probe(network.module, LAYER), network.statistics.ahat[LAYER]
 
-    def find(count: int, **how: Any) -> tuple[float, stjax.Summary]:
+    def find(count: int, precision: Any = None) -> tuple[float, stjax.Summary]:
         begin = time.perf_counter()
-        key = jax.random.key(0)
-        _, summary = stjax.visualize_units(probe, stjax.FAST, network.params, key, units=range(count), ahat=ahat, **how)
+        request = stjax.Request(model=model, layer=LAYER, units=range(count), recipe=stjax.FAST, precision=precision)
+        _, summary = stjax.visualize_units(request)
         return time.perf_counter() - begin, summary
 
     for count in (FEW, MANY):
@@ -37,12 +35,12 @@ def compare(network: stjax.Model) -> dict[str, Any]:
     }
 
 
-def table(found: dict[str, Any]) -> list[str]:
+def table(compared: dict[str, Any]) -> list[str]:
     heads = ["what", f"{LAYER}, {stjax.FAST.steps} steps"]
     rows = [
-        [f"{FEW} units, s", f"{found['few_s']:.2f}"],
-        [f"{MANY} units, s", f"{found['many_s']:.2f}"],
-        [f"bfloat16 over float32, value, median of {ROUNDED}", f"{found['bfloat16_value']:.3f}"],
-        [f"bfloat16 over float32, activation, median of {ROUNDED}", f"{found['bfloat16_activation']:.3f}"],
+        [f"{FEW} units, s", f"{compared['few_s']:.2f}"],
+        [f"{MANY} units, s", f"{compared['many_s']:.2f}"],
+        [f"bfloat16 over float32, value, median of {ROUNDED}", f"{compared['bfloat16_value']:.3f}"],
+        [f"bfloat16 over float32, activation, median of {ROUNDED}", f"{compared['bfloat16_activation']:.3f}"],
     ]
     return markdown_table(heads, rows)

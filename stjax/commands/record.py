@@ -17,13 +17,16 @@ from rich.table import Table
 from stjax import compilation, zoo
 from stjax.analysis import recording
 from stjax.analysis.recording import DataSet, Series
+from stjax.commands import completion
+from stjax.commands.networks import MODEL_HELP
+from stjax.commands.terminal import console
 from stjax.convert import store
 from stjax.errors import UsageError
 from stjax.types import Clip
 
 
 def record(
-    model: Annotated[str, typer.Argument(help="A name from `stjax models`, or a .safetensors file.")],
+    model: Annotated[str, typer.Argument(help=MODEL_HELP, autocompletion=completion.models, show_default=False)],
     out: Annotated[Path, typer.Option(help="The .safetensors file of statistics to write.", show_default=False)],
     clips: Annotated[
         list[Path] | None, typer.Option(help="A further video, in whatever FFmpeg reads; may be given several times.")
@@ -54,12 +57,12 @@ def record(
     words += [word for path in data.clips for word in ("--clips", path.name)]
     made = f"Made on {datetime.date.today()} by: {shlex.join(map(str, words))}"
     recorded = recording.record(loaded, data, made=made, track=_bar)
-    store.save_statistics(out, recorded.statistics, recorded.metadata())
+    store.save_statistics(out, recorded.statistics, recorded.extra())
     Console().print(table(recorded))
 
 
 def _bar(shown: Series) -> Iterable[tuple[int, Clip]]:
-    return track(shown.batches, shown.name, shown.count, console=Console(stderr=True))
+    return track(shown.batches, shown.name, shown.count, console=console)
 
 
 def table(recorded: recording.Recording) -> Table:

@@ -148,7 +148,7 @@ def degrade(form: Trainable, settings: Settings, state: TrainingState, batch: La
 @partial(jit, static_argnums=(0, 1), donate_argnums=2)
 def step_training(
     form: Trainable, settings: Settings, state: TrainingState, batch: Labelled
-) -> tuple[State, TrainingInfo]:
+) -> tuple[TrainingState, TrainingInfo]:
     """One batch, one step. `state` is given up to it."""
     clip = degrade(form, settings, state, batch) if any(settings.adversary) else batch.clip
 
