@@ -100,7 +100,8 @@ def fingerprint(network: Adapted, params: Any) -> str:
     """
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        array = jax.random.key_data(leaf) if jnp.issubdtype(getattr(leaf, "dtype", None), jax.dtypes.prng_key) else leaf
+        keys = jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
+        array = jax.random.key_data(leaf) if keys else leaf
         digest.update(f"{jax.tree_util.keystr(path)} {np.shape(array)} {np.asarray(array).dtype}\n".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     shapes = Clip(**{each.name: jax.ShapeDtypeStruct(each.shape, jnp.float32) for each in network.inputs})

@@ -130,8 +130,9 @@ MAHENDRAN = Recipe(name="mahendran", steps=300, optimizer=Momentum())
 FAST = Recipe(name="fast", steps=60, optimizer=Sobolev(), noise=3.0, jitter=OnePixel())
 """MAHENDRAN's activation, and as much left after a shift, in a fifth of its steps, from a start of almost nothing.
 
-Medians over units of vgg16-imagenet and two seeds, by `scripts/benchmark/compare_recipes.py` (README has the whole table): value
-of (1), activation / ahat, share of the activation after a shift by 1 and 2 pixels and a blur of 1 (M.: MAHENDRAN):
+Medians over units of vgg16-imagenet and two seeds, by `scripts/benchmark/compare_recipes.py` (README has the whole
+table): value of (1), activation / ahat, share of the activation after a shift by 1 and 2 pixels and a blur of 1 (M.:
+MAHENDRAN):
 
     conv3_3   M. 24.6  5.46  73 %  67 %  33 %    FAST 24.4  5.45  83 %  70 %  36 %    without jitter 24.8  5.54  74 %
     conv4_1   M. 10.9  5.58  92 %  80 %  34 %    FAST 11.4  5.74  91 %  81 %  38 %    without jitter 12.3  6.12  76 %

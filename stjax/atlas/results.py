@@ -42,8 +42,8 @@ def manifest_name(process: Process = ALONE) -> str:
 def array_name(layer: str, job: Job) -> str:
     """The array file of a job, relative to the output folder.
 
-    For unit 7 of motion/conv4_3 at chi = 0.5: arrays/motion/conv4_3/unit0007_chi0.5.npz; from its third start,
-    number 2: arrays/motion/conv4_3/unit0007_chi0.5_start2.npz.
+    For unit 7 of tower/deep at chi = 0.5: arrays/tower/deep/unit0007_chi0.5.npz; from its third start, number 2:
+    arrays/tower/deep/unit0007_chi0.5_start2.npz.
 
     Raises:
       UsageError: the layer has a name that no folder can have, or that leads elsewhere.

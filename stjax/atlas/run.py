@@ -267,8 +267,8 @@ def _chunk(request: Request, jobs: Sequence[Job]) -> Chunk:
         for job in jobs
     ]
     return Chunk(
-        np.asarray([job.unit for job in jobs]),
-        np.asarray([job.start for job in jobs]),
+        jnp.asarray([job.unit for job in jobs]),
+        jnp.asarray([job.start for job in jobs]),
         jax.tree.map(lambda *values: jnp.asarray(values, jnp.float32), *weights),
     )
 

@@ -38,7 +38,8 @@ def convert_files(
     Args:
       paths: of the files; their containers are told by their content.
       table: the name of one of `tables.TABLES` to use; the one that knows most names if None.
-      options: what there is to choose for the architecture, e.g. a `TwoStreamOptions`; None for its defaults.
+      options: what there is to choose for the architecture, of the type that its row in `tables` names; None for its
+        defaults.
       class_names: one for each class; those that the files hold if ().
       name: of the model.
     Raises:

@@ -1,6 +1,6 @@
 """A model in one safetensors file: parameters, statistics, and the metadata from which its network is rebuilt.
 
-Tensors are named `params/motion/conv3_2/kernel` and `ahat/motion/conv3_2`; the metadata is one JSON text. Statistics
+Tensors are named `params/fc6/kernel` and `ahat/fc6`; the metadata is one JSON text. Statistics
 alone are a file of their own, of `ahat/...` and the same JSON object.
 """
 
@@ -40,9 +40,9 @@ def parameter_shapes(network: Network) -> dict[str, tuple[int, ...]]:
     Raises:
       UsageError: it has no `init`, or that fails on a clip of the declared inputs.
 
-    >>> from stjax.networks.two_stream import TwoStream
-    >>> parameter_shapes(TwoStream(widths=((4,),)))["motion/conv1_1/kernel"]
-    (3, 3, 20, 4)
+    >>> from stjax.networks import ARCHITECTURES
+    >>> parameter_shapes(ARCHITECTURES["two_stream"].network(widths=((4,),)))["appearance/conv1_1/kernel"]
+    (3, 3, 3, 4)
     """
     init = getattr(network, "init", None)
     if init is None:

@@ -58,7 +58,7 @@ class Column(NamedTuple):
 def bare(layer: str) -> str:
     """A layer's name without its stream; a slash after anything else belongs to the name.
 
-    >>> bare("motion/conv3_3"), bare("fc6"), bare("block1/conv")
+    >>> bare("appearance/conv3_3"), bare("fc6"), bare("block1/conv")
     ('conv3_3', 'fc6', 'block1/conv')
     """
     stream, _, name = layer.partition("/")

@@ -75,8 +75,8 @@ def _inputs(module: Any, clip: Any) -> tuple[tuple[Input, ...], bool]:
 
 def _input(name: str, x: Any) -> tuple[Input, bool]:
     """What an example's stream is, and whether it has a batch axis."""
-    shape = tuple(getattr(x, "shape", ()))
-    kind = {channels: kind for kind, channels in CHANNELS.items()}.get(shape[-1] if shape else 0)
+    shape: tuple[int, ...] = tuple(getattr(x, "shape", ()))
+    kind = {channels: kind for kind, channels in CHANNELS.items()}.get((0, *shape)[-1])
     axes = len(AXES[kind]) if kind else 0
     if kind is None or len(shape) not in (axes, axes + 1):
         words = " or ".join(f"({', '.join(names)}={CHANNELS[of]})" for of, names in AXES.items())
@@ -159,7 +159,8 @@ def _found(network: Adapted, params: Any) -> tuple[Layer, ...]:
     drawn = [forward(params, clip) for clip in clips]
     layers = []
     for name, shape in maps.items():
-        grid, middle = shape[:3], tuple((n - 1) // 2 for n in shape[:3])
+        grid = (shape[0], shape[1], shape[2])
+        middle = tuple((n - 1) // 2 for n in grid)
         beside = tuple(min(m + 1, n - 1) for m, n in zip(middle, grid, strict=True))
         boxes = [
             _box(network, [backward(pull, _cotangent(activations, name, place, seed)) for seed, (activations, pull)
