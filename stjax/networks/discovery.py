@@ -75,7 +75,7 @@ def _inputs(module: Any, clip: Any) -> tuple[tuple[Input, ...], bool]:
 
 def _input(name: str, x: Any) -> tuple[Input, bool]:
     """What an example's stream is, and whether it has a batch axis."""
-    shape: tuple[int, ...] = tuple(getattr(x, "shape", ()))
+    shape = tuple(map(int, np.shape(x)))
     kind = {channels: kind for kind, channels in CHANNELS.items()}.get((0, *shape)[-1])
     axes = len(AXES[kind]) if kind else 0
     if kind is None or len(shape) not in (axes, axes + 1):
