@@ -40,7 +40,7 @@ def test_our_programs_take_the_faster_convolutions():
 
 
 def test_an_option_that_xla_does_not_know_is_left_out(monkeypatch, afresh):
-    monkeypatch.setattr(compiled, "FAST_ON_CPU", {"xla_cpu_of_another_version": ""})
+    monkeypatch.setattr(compilation, "FAST_ON_CPU", {"xla_cpu_of_another_version": ""})
     assert compilation._options() == {}
     assert (stjax.jit(convolve)(MAPS) == 9 * 32).all()
 
@@ -63,7 +63,7 @@ def test_compiled_programs_are_kept_in_the_user_s_cache_unless_told_otherwise(tm
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300,
         env={**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "true", "XDG_CACHE_HOME": str(tmp_path)} | variables,
     ).stdout.split()  # fmt: skip
-    folder = str(tmp_path / "stjax" / f"compiled-{compiled.jax.__version__}-{compilation._processor()}")
+    folder = str(tmp_path / "stjax" / f"compiled-{compilation.jax.__version__}-{compilation._processor()}")
     assert ask() == [folder, folder]
     assert ask(JAX_COMPILATION_CACHE_DIR="/elsewhere") == ["None", "/elsewhere"]
     assert ask(JAX_ENABLE_COMPILATION_CACHE="false") == ["None", "None"]
