@@ -53,7 +53,7 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def prepare(directory: Path) -> None:
+def make_folder(directory: Path) -> None:
     """Makes a folder, and tries it out: OSError if it cannot be written to."""
     directory.mkdir(parents=True, exist_ok=True)
     probe = _temporary(directory)

@@ -100,7 +100,7 @@ def files(monkeypatch):
 
 
 def test_any_network_is_recorded(files, toy):
-    recorded = recording.record(toy, LITTLE, made="Made by hand")
+    recorded = recording.record_statistics(toy, LITTLE, made="Made by hand")
     shown = [each.name for each in recording.series(toy, LITTLE)]
     assert shown == (["photographs"] if toy.name == "still" else []) + ["clips", "generated"]
     assert list(recorded.statistics.ahat) == [layer.name for layer in toy.network.layers]
@@ -122,7 +122,7 @@ def test_a_two_stream_network_sees_photographs_in_one_stream(files):
     assert shown["clips"].motion.shape == (2, 1, 3, 32, 32, 2)
     # Two pixels per frame to the right, and mirrored: in units of the network, whose mean of flow is 127.5.
     assert np.asarray(shown["clips"].motion)[:, 0, 0, 0, 0, 0].tolist() == [140 - 127.5, -(140 - 127.5)]
-    recorded = recording.record(model, LITTLE)
+    recorded = recording.record_statistics(model, LITTLE)
     assert "Photographs" in recorded.statistics.provenance
     assert "appearance only" in recorded.statistics.provenance
     assert "3 fields" in recorded.statistics.provenance
@@ -155,6 +155,6 @@ def test_a_silent_layer_has_no_statistics(files):
     model = two_stream()
     params = jax.tree.map(lambda a: a, model.params)
     params["classes"]["bias"] = params["classes"]["bias"] - 1e6
-    recorded = recording.record(dataclasses.replace(model, params=params), LITTLE)
+    recorded = recording.record_statistics(dataclasses.replace(model, params=params), LITTLE)
     assert "classes" in recorded.measured
     assert "classes" not in recorded.statistics.ahat

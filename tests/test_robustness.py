@@ -21,9 +21,9 @@ from stjax.preprocess import Preprocessing
 
 sys.path[:0] = [str(Path(__file__).parents[1] / folder) for folder in ("scripts/benchmark", "scripts")]
 
-import compare_recipes
-import references
-import robustness
+import compare_recipes  # noqa: E402
+import references  # noqa: E402
+import robustness  # noqa: E402
 
 
 @pytest.mark.parametrize("margin", [0, 4])

@@ -109,7 +109,7 @@ def damage(path: Path, kind: str) -> bool:
     "kind", ["one bit", "cut", "another network of ours", "foreign", "a folder", "a link", "a pipe"]
 )
 def test_what_is_not_so_is_made_anew_and_foreign_files_stay(folder, fresh, kind, capfd):
-    imagenet.keep(fresh)
+    imagenet.write_cache(fresh)
     (path,) = folder.iterdir()
     good = path.read_bytes()
     ours = damage(path, kind)
@@ -141,12 +141,12 @@ def test_a_cache_that_cannot_be_written_is_not_spoken_of(tmp_path, folder, fresh
 
 def test_a_conversion_that_rounds_otherwise_is_not_kept(folder, fresh):
     other = {**fresh, "conv5_fusion": jax.tree.map(lambda a: a + 1e-6, fresh["conv5_fusion"])}
-    imagenet.keep(other)
+    imagenet.write_cache(other)
     assert not folder.exists()
 
 
 def test_the_package_is_not_needed_again(folder, fresh, monkeypatch):
-    imagenet.keep(fresh)
+    imagenet.write_cache(fresh)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     same(zoo.load(NAME).params, fresh)
 

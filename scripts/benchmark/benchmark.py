@@ -83,22 +83,22 @@ class Ours:
         count = geometry.layer(model.network, layer).units
         jobs = [plan.Job(unit % count, 1.0) for unit in range(self.slots)]
         self.chunk = run._chunk(request, jobs)
-        program = run.Program(probe=request.climbing, recipe=request.bound)
-        self.climb = run.start_chunk(program, request.key, self.chunk, stjax.Clip())
+        program = run.Program(probe=request.rounded_probe, recipe=request.bound)
+        self.state = run.start_chunk(program, request.key, self.chunk, stjax.Clip())
         # On a CPU one call is one step, as in `run.run_jobs`; elsewhere a loop of them.
         self.steps = 1 if jax.default_backend() == "cpu" else run.STEPS_PER_CALL
         self.count = None if jax.default_backend() == "cpu" else jnp.asarray(self.steps)
-        self.flops = 2 * plan.flops(request.climbing, self.params)
-        self.estimated = self.slots * plan.bytes_per_unit(request.climbing, request.bound, self.params)
+        self.flops = 2 * plan.flops(request.rounded_probe, self.params)
+        self.estimated = self.slots * plan.bytes_per_unit(request.rounded_probe, request.bound, self.params)
         begin = time.perf_counter()
-        self.program = run.step_chunk.lower(program, self.params, self.chunk, self.climb, self.count).compile()
+        self.program = run.step_chunk.lower(program, self.params, self.chunk, self.state, self.count).compile()
         self.compile_s = time.perf_counter() - begin
         # Beside the parameters, which are there once for all chunks.
         self.compiled = getattr(self.program.memory_analysis(), "temp_size_in_bytes", float("nan"))
 
     def __call__(self) -> Any:
-        self.climb = self.program(self.params, self.chunk, self.climb, self.count)
-        return self.climb
+        self.state = self.program(self.params, self.chunk, self.state, self.count)
+        return self.state
 
     def rate(self) -> float:
         """Unit-steps per second."""

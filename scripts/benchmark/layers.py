@@ -59,7 +59,7 @@ def whole_layer(model: stjax.Model, layer: str, steps: int, precision: Any, limi
         "measured": whole,
         "compile_s": first,
         "unit_steps_per_s": pace,
-        "useful_gflops": pace * 2 * plan.flops(request.climbing, model.params) / 1e9,
+        "useful_gflops": pace * 2 * plan.flops(request.rounded_probe, model.params) / 1e9,
     }
 
 

@@ -130,7 +130,7 @@ def takes_photographs(model: Model) -> bool:
     return True
 
 
-def record(
+def record_statistics(
     model: Model,
     data: DataSet,
     *,

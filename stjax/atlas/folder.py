@@ -28,7 +28,7 @@ def prepare(directory: Path) -> None:
       UsageError: it cannot.
     """
     try:
-        files.prepare(directory)
+        files.make_folder(directory)
     except OSError as error:
         raise UsageError(
             f"the output folder must be writable: {directory}: {error.strerror}; choose another with --out"

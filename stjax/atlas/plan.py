@@ -23,9 +23,9 @@ from stjax.types import Params, Probe
 
 BUDGET = {"cpu": 640 << 20, "accelerator": 2 << 30}
 """Bytes that a chunk may take, by the estimate of `bytes_per_unit`; fixed, so that two devices of one kind agree. A
-padded place costs what a unit does, so on a CPU deep layers get fewer than would be fastest: the last of VGG-16 in chunks of 2,
-4 and 7 makes 5.9, 6.4 and 6.6 unit-steps/s, and a single unit waits for all of them. Maps are not computed twice to fit
-more: forward again costs a third more. The accelerators' budget is a guess, not measured."""
+padded place costs what a unit does, so on a CPU deep layers get fewer than would be fastest: the last of VGG-16 in
+chunks of 2, 4 and 7 makes 5.9, 6.4 and 6.6 unit-steps/s, and a single unit waits for all of them. Maps are not computed
+twice to fit more: forward again costs a third more. The accelerators' budget is a guess, not measured."""
 CACHE = 7 << 20
 """Bytes of maps beyond which a larger chunk is slower on a CPU: on 2 cores, unit-steps/s of conv3_3 (0.9 MB a unit) in
 chunks of 6, 7, 8, 9, 10, 12: 386, 416, 447, 354, 339, 360."""
@@ -122,9 +122,9 @@ def map_bytes(probe: Probe, params: Params) -> int:
 def bytes_per_unit(probe: Probe, recipe: Recipe, params: Params) -> int:
     """Estimate of what one unit's step holds at once.
 
-    Every endpoint is kept for the gradient, with its ReLU and what the convolution's form unfolds: 2 to 4
-    times the endpoints' own bytes by XLA's account on a CPU (2, 20 and 118 MB at the last layers of
-    VGG-16's third, fourth and fifth block), so 4. The canvas counts 8 times: itself, gradients, optimiser state, and their copies.
+    Every endpoint is kept for the gradient, with its ReLU and what the convolution's form unfolds: 2 to 4 times the
+    endpoints' own bytes by XLA's account on a CPU (2, 20 and 118 MB at the last layers of VGG-16's third, fourth and
+    fifth block), so 4. The canvas counts 8 times: itself, gradients, optimiser state, and their copies.
     """
     canvas = sum(math.prod(x.shape) * 4 for x in probe.canvas(recipe.margin) if x is not None)
     return 4 * map_bytes(probe, params) + 8 * canvas

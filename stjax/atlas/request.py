@@ -81,7 +81,7 @@ class Request:
         return geometry.probe(self.model.network, self.layer, whole=whole)
 
     @cached_property
-    def climbing(self) -> Probe:
+    def rounded_probe(self) -> Probe:
         """The probe with the network's arithmetic in the precision that is asked for."""
         if self.precision is None:
             return self.probe
@@ -119,7 +119,7 @@ class Request:
     @cached_property
     def chunk_size(self) -> int:
         """How many jobs each device steps together: part of a result's identity, as the compiled program follows."""
-        return self.chunk or plan.chunk(self.climbing, self.bound, self.model.params)
+        return self.chunk or plan.chunk(self.rounded_probe, self.bound, self.model.params)
 
     def _check(self) -> None:
         layer = geometry.layer(self.model.network, self.layer)

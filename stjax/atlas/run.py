@@ -98,8 +98,8 @@ class Chunk(NamedTuple):
     weights: Weights
 
 
-class Climb(NamedTuple):
-    """A chunk under way: its keys, its states, and the largest gradient of each stream so far."""
+class ChunkState(NamedTuple):
+    """A chunk under way: its keys, the states of its ascents, and the largest gradient of each stream so far."""
 
     keys: Array
     states: AscentState
@@ -107,36 +107,36 @@ class Climb(NamedTuple):
 
 
 @functools.partial(jit, static_argnames=("program",))
-def start_chunk(program: Program, key: Array, chunk: Chunk, initial: Clip) -> Climb:
+def start_chunk(program: Program, key: Array, chunk: Chunk, initial: Clip) -> ChunkState:
     """A chunk before its first step."""
     probe, recipe = program.probe, program.recipe
 
-    def here(own: Any, whole: Any) -> Climb:
+    def here(own: Any, whole: Any) -> ChunkState:
         (units, starts), (key, initial) = own, whole
         keys = jax.vmap(lambda unit, start: plan.unit_key(key, probe.layer.name, unit, start))(units, starts)
         states = jax.vmap(lambda k: step.start_ascent(recipe, k, probe.canvas(recipe.margin), initial))(keys)
-        return Climb(keys, states, jax.tree.map(lambda _: jnp.zeros(units.shape), probe.canvas()))
+        return ChunkState(keys, states, jax.tree.map(lambda _: jnp.zeros(units.shape), probe.canvas()))
 
     return sharding.on_each(program.mesh, here, (chunk.units, chunk.starts), (key, initial))
 
 
-@functools.partial(jit, static_argnames=("program",), donate_argnames=("climb",))
-def step_chunk(program: Program, params: Params, chunk: Chunk, climb: Climb, count: Array | None) -> Climb:
+@functools.partial(jit, static_argnames=("program",), donate_argnames=("state",))
+def step_chunk(program: Program, params: Params, chunk: Chunk, state: ChunkState, count: Array | None) -> ChunkState:
     """`count` steps of a chunk in a compiled loop, or one step where count is None."""
     probe, recipe = program.probe, program.recipe
 
-    def here(own: Any, whole: Any) -> Climb:
-        (units, weights, climb), (params, count) = own, whole
+    def here(own: Any, whole: Any) -> ChunkState:
+        (units, weights, state), (params, count) = own, whole
 
-        def once(_: Any, climb: Climb) -> Climb:
-            keys, states, gradient_max = climb
+        def once(_: Any, state: ChunkState) -> ChunkState:
+            keys, states, gradient_max = state
             one = functools.partial(step.step_ascent, probe.network, recipe, params)
             states, info = jax.vmap(one)(keys, units, weights, states)
-            return Climb(keys, states, jax.tree.map(jnp.maximum, gradient_max, info.gradient_max))
+            return ChunkState(keys, states, jax.tree.map(jnp.maximum, gradient_max, info.gradient_max))
 
-        return once(0, climb) if count is None else jax.lax.fori_loop(0, count, once, climb)
+        return once(0, state) if count is None else jax.lax.fori_loop(0, count, once, state)
 
-    return sharding.on_each(program.mesh, here, (chunk.units, chunk.weights, climb), (params, count))
+    return sharding.on_each(program.mesh, here, (chunk.units, chunk.weights, state), (params, count))
 
 
 @functools.partial(jit, static_argnames=("program",))
@@ -179,7 +179,7 @@ def run_jobs(
     mesh = line if line.size > 1 else None
     # The numbers of the summary are those of `probe`; only the way up may be rounded.
     measuring = Program(probe=request.probe, recipe=recipe, mesh=mesh)
-    climbing = Program(probe=request.climbing, recipe=recipe, mesh=mesh)
+    ascending = Program(probe=request.rounded_probe, recipe=recipe, mesh=mesh)
     params, key, initial = sharding.everywhere(line, (request.model.params, request.key, request.initial or Clip()))
     in_loop = jax.default_backend() != "cpu"
     call = min(STEPS_PER_CALL, recipe.steps) if in_loop else 1
@@ -196,17 +196,17 @@ def run_jobs(
         padded = part + [part[-1]] * (slots * line.size - len(part))
         try:
             chunk = sharding.spread(line, _chunk(request, padded))
-            climb = start_chunk(measuring, key, chunk, initial)
-            _, first = measure_chunk(measuring, params, chunk, climb.states.clip)
+            state = start_chunk(measuring, key, chunk, initial)
+            _, first = measure_chunk(measuring, params, chunk, state.states.clip)
             for steps in range(0, recipe.steps, call):
                 report(steps, len(part))
                 count = jnp.asarray(min(call, recipe.steps - steps)) if in_loop else None
-                climb = step_chunk(climbing, params, chunk, climb, count)
+                state = step_chunk(ascending, params, chunk, state, count)
                 while finished:
                     yield _fetch(*finished.pop())
-                jax.block_until_ready(climb.gradient_max)
-            clips, last = measure_chunk(measuring, params, chunk, climb.states.clip)
-            last = last._replace(activation_start=first.activation, gradient_max=climb.gradient_max)
+                jax.block_until_ready(state.gradient_max)
+            clips, last = measure_chunk(measuring, params, chunk, state.states.clip)
+            last = last._replace(activation_start=first.activation, gradient_max=state.gradient_max)
             for array in jax.tree.leaves((clips, last)):
                 array.copy_to_host_async()
         except jax.errors.JaxRuntimeError as error:

@@ -56,7 +56,7 @@ def record(
     words += ["--crops", crops, "--photo-crops", photo_crops, "--generated", generated]
     words += [word for path in data.clips for word in ("--clips", path.name)]
     made = f"Made on {datetime.date.today()} by: {shlex.join(map(str, words))}"
-    recorded = recording.record(loaded, data, made=made, track=_bar)
+    recorded = recording.record_statistics(loaded, data, made=made, track=_bar)
     store.save_statistics(out, recorded.statistics, recorded.extra())
     Console().print(table(recorded))
 

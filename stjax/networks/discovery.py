@@ -161,15 +161,15 @@ def _found(network: Adapted, params: Any) -> tuple[Layer, ...]:
     for name, shape in maps.items():
         grid = (shape[0], shape[1], shape[2])
         middle = tuple((n - 1) // 2 for n in grid)
-        beside = tuple(min(m + 1, n - 1) for m, n in zip(middle, grid, strict=True))
+        neighbour = tuple(min(m + 1, n - 1) for m, n in zip(middle, grid, strict=True))
         boxes = [
             _box(network, [backward(pull, _cotangent(activations, name, place, seed)) for seed, (activations, pull)
                            in enumerate(drawn)])
-            for place in (middle, beside)
+            for place in (middle, neighbour)
         ]  # fmt: skip
         if not boxes[0].inputs:
             raise UsageError(f"a layer must see an input of the network: no input moves {name}")
-        field = Field(*(_extent(network, axis, boxes, middle, beside) for axis in range(3)))
+        field = Field(*(_extent(network, axis, boxes, middle, neighbour) for axis in range(3)))
         flat = grid == (1, 1, 1) and field.y is None and field.x is None
         role = "classes" if name == CLASSES else "dense" if flat else "convolution"
         layers.append(Layer(name=name, units=shape[3], inputs=boxes[0].inputs, field=field, grid=grid, role=role))
@@ -209,7 +209,7 @@ def _box(network: Adapted, gradients: Sequence[Clip]) -> Box:
 
 
 def _extent(
-    network: Adapted, axis: int, boxes: Sequence[Box], middle: Sequence[int], beside: Sequence[int]
+    network: Adapted, axis: int, boxes: Sequence[Box], middle: Sequence[int], neighbour: Sequence[int]
 ) -> Extent | None:
     """From the middle unit's box and its neighbour's; None where a border may have cut them, or they disagree."""
     here, there = (box.spans[axis] for box in boxes)
@@ -218,7 +218,7 @@ def _extent(
     length = next(each.length(geometry.ALONG[axis]) for each in network.inputs if each.name in boxes[0].inputs)
     if length == 1:
         return geometry.PIXEL
-    if here[0] == 0 or here[1] == length - 1 or middle[axis] == beside[axis]:
+    if here[0] == 0 or here[1] == length - 1 or middle[axis] == neighbour[axis]:
         return None
     stride = there[0] - here[0]
     if stride < 1 or (there[1] != length - 1 and there[1] - here[1] != stride):

@@ -25,7 +25,7 @@ def prepare_folder(folder: Path) -> None:
       UsageError: it cannot be written.
     """
     try:
-        files.prepare(folder)
+        files.make_folder(folder)
     except OSError as error:
         raise UsageError(f"a folder to train into must be writable: {folder}: {error.strerror}") from None
 

@@ -57,7 +57,7 @@ def load() -> Model:
     params = cached()
     if params is None:
         params = convert()
-        keep(params)
+        write_cache(params)
     path = shipped(f"{NAME}.statistics.safetensors")
     statistics = store.load_statistics(path)
     store.check_statistics(statistics, NETWORK, str(path))
@@ -124,7 +124,7 @@ def cached() -> Params | None:
     return jax.tree.map(jnp.asarray, params) if digest(params) == PARAMETERS_SHA256 else None
 
 
-def keep(params: Params) -> None:
+def write_cache(params: Params) -> None:
     """Writes the parameters into the cache folder, unless it cannot be written to, or holds something of others."""
     path = cache_file()
     # On a machine that rounds otherwise, what is kept would never be taken.
