@@ -67,7 +67,7 @@ class Input:
     """
 
     name: str
-    kind: Literal["rgb", "flow"]
+    kind: str
     shape: tuple[int, ...]
     slow: str | None = None
 

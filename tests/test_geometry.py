@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import draw_clip, draw_params, slim
 
-from stjax import TwoStream, UsageError, probe, receptive_field
-from stjax.networks.geometry import map_side
+import stjax
+from stjax import Field, TwoStream, UsageError, probe, receptive_field
+from stjax.networks import geometry
+from stjax.networks.geometry import PIXEL, join, seen, slide, window
+from stjax.types import Extent
 
 # layer: side and stride in pixels, centre of unit 0 in pixels; pools drop an odd last row and column
 VGG16 = {
@@ -43,14 +45,19 @@ FUSED = {
 @pytest.mark.parametrize(("layer", "expected"), VGG16.items())
 @pytest.mark.parametrize("stream", ["appearance", "motion"])
 def test_fields_of_the_towers(stream, layer, expected):
-    assert tuple(receptive_field(TwoStream(), f"{stream}/{layer}")) == expected
+    field = receptive_field(TwoStream(), f"{stream}/{layer}")
+    assert tuple(field.y) == tuple(field.x) == expected
+    assert field.t == PIXEL
 
 
 @pytest.mark.parametrize(("case", "expected"), FUSED.items(), ids=str)
 def test_fields_after_fusion(case, expected):
     fusion, layer = case
     network = TwoStream(fusion=fusion, motion_head=True, num_classes=101)
-    assert tuple(receptive_field(network, layer)) == expected
+    field = receptive_field(network, layer)
+    assert tuple(field.y) == tuple(field.x) == expected
+    # A 3-D fusion reads three samples; a head is shown what all of them have in common.
+    assert field.t == (slide(PIXEL, 3, padding=1) if fusion == "conv3d" else PIXEL if "conv" in layer else None)
 
 
 @pytest.mark.parametrize("fusion", ["conv2d", "conv3d", "sum"])
@@ -63,12 +70,13 @@ def test_the_field_is_what_a_gradient_reaches(fusion, stream):
     for layer in network.layer_names:
         if stream not in network.sees(layer):
             continue
-        field, middle = receptive_field(network, layer), (map_side(network, layer) - 1) // 2
+        described = geometry.layer(network, layer)
+        field, middle = described.field.y, (described.grid[1] - 1) // 2
         until = network.clone(until=layer)
 
         def unit(x, until=until, layer=layer, middle=middle):
-            seen = clip._replace(**{stream: x})
-            return until.apply({"params": ones}, seen)[1][layer][0, middle, middle, 0]
+            changed = clip._replace(**{stream: x})
+            return until.apply({"params": ones}, changed)[1][layer][0, middle, middle, 0]
 
         gradient = np.asarray(jax.grad(unit)(getattr(clip, stream)))
         reached = (gradient != 0).any(axis=tuple(i for i in range(gradient.ndim) if i != gradient.ndim - 3))
@@ -78,7 +86,7 @@ def test_the_field_is_what_a_gradient_reaches(fusion, stream):
 
 
 @pytest.mark.parametrize(
-    ("settings", "layer", "window", "padding"),
+    ("settings", "layer", "side", "padding"),
     [
         ({}, "appearance/conv1_1", 3, "VALID"),
         ({}, "appearance/conv4_3", 92, "VALID"),
@@ -92,20 +100,26 @@ def test_the_field_is_what_a_gradient_reaches(fusion, stream):
     ],
     ids=str,
 )
-def test_a_view_is_the_cone_or_else_the_whole_input(settings, layer, window, padding):
-    shown = probe(TwoStream(**settings), layer)
-    assert (shown.window, shown.network.padding, shown.network.until) == (window, padding, layer)
+def test_a_probe_is_the_cone_or_else_the_whole_input(settings, layer, side, padding):
+    network = TwoStream(**settings)
+    own = probe(network, layer)
+    assert {each.shape[-3:-1] for each in own.inputs} == {(side, side)}
+    assert (own.network.padding, own.network.until) == (padding, layer)
+    assert own.whole == (own.inputs == tuple(each for each in network.inputs if each.name in own.layer.inputs))
 
 
-def test_views_say_which_streams_are_shown():
+def test_probes_say_what_is_shown():
     network = slim(samples=2)
-    assert probe(network, "appearance/conv1_1").canvas(2).appearance.shape == (2, 5, 5, 3)
+    # Of two samples, which nothing joins, the unit at the centre sees the first.
+    assert probe(network, "appearance/conv1_1").canvas(2).appearance.shape == (1, 5, 5, 3)
     assert probe(network, "appearance/conv1_1").canvas().motion is None
-    assert probe(network, "motion/conv1_2").canvas().motion.shape == (2, 3, 5, 5, 2)
+    assert probe(network, "motion/conv1_2").canvas().motion.shape == (1, 3, 5, 5, 2)
     assert None not in probe(network, "conv3_fusion").canvas()
+    assert probe(network, "appearance/conv1_1", whole=True).canvas().appearance.shape == (2, 32, 32, 3)
+    assert [probe(network, f"{s}/conv1_1").slows for s in ("appearance", "motion")] == [False, True]
 
 
-def test_equal_views_are_one_static_argument():
+def test_equal_probes_are_one_static_argument():
     one, other = (probe(slim(), "motion/conv2_1") for _ in range(2))
     assert one == other
     assert hash(one) == hash(other)
@@ -118,16 +132,113 @@ def test_an_unknown_layer_is_named(layer):
         probe(slim(num_classes=0), layer)
 
 
-class Foreign(nn.Module):
-    @nn.compact
-    def __call__(self, clip):
-        return None, {"first": nn.Conv(8, (5, 5), padding="VALID")(clip.appearance)}
+class Foreign:
+    """With what a Protocol asks for, by name."""
+
+    inputs, layers = None, ["first"]
+
+    def apply(self, variables, clip):
+        return None, {"first": clip.appearance}
 
 
 @pytest.mark.parametrize("ask", [probe, receptive_field])
-def test_a_network_of_somebody_else_is_told_to_bring_its_view(ask):
-    with pytest.raises(
-        UsageError, match=r"Foreign does not; write its view by hand: stjax\.Probe\(network="
-    ) as refused:
+def test_a_network_that_does_not_describe_itself_is_told_who_can(ask):
+    with pytest.raises(UsageError, match=r"Foreign does not; nearest: stjax\.wrap\(network") as refused:
         ask(Foreign(), "first")
     assert "\n" not in str(refused.value)
+
+
+# Windows one behind the other, and branches, against what really reaches a unit
+
+
+def reached(length: int, windows: list[tuple[int, int, int]], position: int) -> tuple[int, int]:
+    """First and last pixel that the unit at a position reads, by following every index down."""
+    first = last = position
+    for side, stride, padding in reversed(windows):
+        first, last = first * stride - padding, last * stride - padding + side - 1
+    return first, last
+
+
+def positions(length: int, windows: list[tuple[int, int, int]]) -> int:
+    for side, stride, padding in windows:
+        length = (length + 2 * padding - side) // stride + 1
+    return length
+
+
+def chains(count: int) -> list[tuple[int, list[tuple[int, int, int]]]]:
+    rng = np.random.default_rng(0)
+    found = []
+    while len(found) < count:
+        windows = [
+            (side := int(rng.integers(1, 6)), int(rng.integers(1, 3)), int(rng.integers(0, side // 2 + 1)))
+            for _ in range(rng.integers(1, 5))
+        ]
+        length = int(rng.integers(20, 60))
+        if positions(length, windows) >= 1:
+            found.append((length, windows))
+    return found
+
+
+@pytest.mark.parametrize(("length", "windows"), chains(60))
+def test_a_field_is_what_the_windows_reach(length, windows):
+    extent = PIXEL
+    for one in windows:
+        extent = slide(extent, *one)
+    for position in range(min(4, positions(length, windows))):
+        first, last = reached(length, windows, position)
+        assert last - first + 1 == extent.side
+        assert seen(extent, position) == (first, last)
+
+
+@pytest.mark.parametrize(("length", "windows"), chains(60))
+def test_a_window_holds_the_middle_unit_at_the_middle_of_its_own_map(length, windows):
+    extent, grid = PIXEL, positions(length, windows)
+    for one in windows:
+        extent = slide(extent, *one)
+    start, stop = window(length, extent, grid)
+    first, last = reached(length, windows, (grid - 1) // 2)
+    if first < 0 or last >= length:
+        assert (start, stop) == (0, length)
+        return
+    assert start <= first <= last < stop
+    # All windows fall where they fall in the whole, and the unit is at the centre of what is left.
+    assert start % extent.stride == (length - stop) % extent.stride == 0
+    left = grid - (start + length - stop) // extent.stride
+    assert start // extent.stride + (left - 1) // 2 == (grid - 1) // 2
+    # As small as that allows: a stride less at either end would lose a pixel, or the centre.
+    assert first - start < extent.stride or length - 1 - last < first - start + 2 * extent.stride
+
+
+def test_where_branches_meet_the_largest_field_wins():
+    short, long, shifted = PIXEL, slide(PIXEL, 3, padding=1), slide(PIXEL, 2)
+    assert join([short, long]) == long
+    assert join([short, shifted]) == shifted
+    assert join([long, shifted]) == long
+    assert join([slide(PIXEL, 2, padding=1), shifted]) == Extent(3, 1, 0.0)
+    assert join([short, None]) is None
+    with pytest.raises(ValueError, match="one stride: got 1, 2"):
+        join([short, slide(PIXEL, 1, 2)])
+
+
+def test_inputs_of_different_length_are_not_cut():
+    """A slow and a fast pathway: a window of one cannot be a window of the other."""
+
+    class Two:
+        def __init__(self, fast):
+            self.inputs = tuple(
+                stjax.Input(name=name, kind="rgb", shape=(time, 16, 16, 3), slow="time")
+                for name, time in (("appearance", 4), ("motion", fast))
+            )
+            extent = slide(PIXEL, 3, padding=1)
+            self.layers = (
+                stjax.Layer(
+                    name="both", units=2, inputs=("appearance", "motion"), field=Field(PIXEL, extent, extent),
+                    grid=(4, 16, 16),
+                ),
+            )  # fmt: skip
+
+        def apply(self, variables, clip):
+            return None, {}
+
+    assert [each.shape[:3] for each in probe(Two(8), "both").inputs] == [(4, 3, 3), (8, 3, 3)]
+    assert [each.shape[:3] for each in probe(Two(4), "both").inputs] == [(1, 3, 3), (1, 3, 3)]

@@ -87,7 +87,7 @@ def _input(name: str, x: Any) -> tuple[Input, bool]:
     shape = shape[batched:]
     # Several fields of one moment; else frames, or flow, that follow one another.
     slow = next((axis for axis in reversed(AXES[kind][:-3]) if shape[AXES[kind].index(axis)] > 1), None)
-    return Input(name=name, kind=kind, shape=shape, slow=slow), batched  # type: ignore[arg-type]
+    return Input(name=name, kind=kind, shape=shape, slow=slow), batched
 
 
 def _shapes(inputs: Sequence[Input]) -> Clip:
