@@ -24,10 +24,12 @@ GOLDEN = Path(__file__).parent / "golden"
 TOLERANCE = 1e-5
 
 FORMS = {
-    f"{fusion}, {towers} towers, T={samples}, {'head' if classes else 'no head'}": {
-        "fusion": fusion, "motion_head": motion_head, "samples": samples, "num_classes": classes
+    f"{fusion}, {1 + own} towers, T={samples}, {'head' if classes else 'no head'}": {
+        "fusion": fusion, "motion_head": own, "samples": samples, "num_classes": classes
     }
-    for fusion, towers, samples, classes in itertools.product(("conv2d", "conv3d", "sum"), (1, 2), (1, 3), (0, 5))
+    for fusion, own, samples, classes in itertools.product(
+        ("conv2d", "conv3d", "sum"), (False, True), (1, 3), (0, 5)
+    )
 }  # fmt: skip
 
 
