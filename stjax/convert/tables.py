@@ -33,7 +33,7 @@ class Converter(NamedTuple):
     """
 
     assemble: Callable[..., tuple[Any, list[str]]] = direct.assemble
-    options: Callable[[], Any] = NoOptions
+    options: type = NoOptions
     complete: Callable[[Contents, Match], Match] = lambda contents, match: match
 
 
