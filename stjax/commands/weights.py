@@ -140,11 +140,14 @@ def convert(
 
 
 def _worth_seeing(model: Model) -> str:
-    """A layer to begin with: the classes, if they were trained with what is before them; else the last convolution."""
-    untrained = [part for part in model.parts if not part.trained]
-    roles = ("convolution", "dense", "classes") if untrained else ("classes", "convolution", "dense")
-    layers = {role: layer.name for role in roles for layer in model.network.layers if layer.role == role}
-    return next(layers[role] for role in roles if role in layers)
+    """A layer to begin with: the classes, if everything was trained; else the last convolution of one stream."""
+    layers = model.network.layers
+    classes = [layer.name for layer in layers if layer.role == "classes" and all(part.trained for part in model.parts)]
+    convolutions = [layer.name for layer in layers if layer.role == "convolution" and len(layer.inputs) == 1]
+    name = (classes or convolutions or [layer.name for layer in layers])[-1]
+    bare = name.rpartition("/")[2]
+    # A bare name shows the layers of all streams side by side.
+    return bare if sum(layer.name.rpartition("/")[2] == bare for layer in layers) > 1 else name
 
 
 def inspect(file: FileArgument, table: TableOption = None) -> None:
