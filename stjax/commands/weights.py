@@ -21,6 +21,7 @@ from stjax.convert.conversion import convert_files
 from stjax.convert.conversion import inspect as inspect_file
 from stjax.convert.release import Release
 from stjax.convert.releases import RELEASES, release_named
+from stjax.convert.table import Table as NameTable
 from stjax.convert.tables import TABLES
 from stjax.convert.tensors import refuse_foreign
 from stjax.convert.two_stream.options import TwoStreamOptions
@@ -28,6 +29,7 @@ from stjax.errors import UsageError, choose, printable
 from stjax.files import checksum, replacing
 from stjax.model import Model
 from stjax.networks.two_stream import Fusion
+from stjax.user_model import import_named
 
 DTYPES = {"float32": np.float32, "float16": np.float16}
 FUSIONS: dict[str, Fusion] = {form: form for form in get_args(Fusion)}
@@ -38,7 +40,8 @@ FileArgument = Annotated[Path, typer.Argument(help="A published file; its name a
 TableOption = Annotated[
     str | None,
     typer.Option(
-        help="How the file spells its names, instead of the table that knows most of them: " + ", ".join(TABLES) + "."
+        help=f"How the file spells its names, instead of the table that knows most of them: {', '.join(TABLES)}, or "
+        "package.module:TABLE for a table of your own."
     ),
 ]
 
@@ -118,7 +121,7 @@ def convert(
         raise UsageError(f"the file to write must end in .safetensors: {out} does not; nearest: {out.stem}.safetensors")
     refuse_foreign(out, (store.MARK,))
     given = names.read(class_names) if class_names else ()
-    converted = convert_files(files, table=table, options=options, class_names=given, name=printable(out.stem))
+    converted = convert_files(files, table=_table(table), options=options, class_names=given, name=printable(out.stem))
     for warning in converted.warnings:
         note(f"warning: {warning}", style="yellow")
     title = f"{out.stem}: {store.count(converted.model.params):,} parameters"
@@ -150,9 +153,20 @@ def _worth_seeing(model: Model) -> str:
     return bare if sum(layer.name.rpartition("/")[2] == bare for layer in layers) > 1 else name
 
 
+def _table(text: str | None) -> str | NameTable | None:
+    """A table's name as it is, or the table of `package.module:TABLE`, whose module registers its architecture."""
+    if text is None or ":" not in text:
+        return text
+    module, name = import_named(text, "table")
+    table = getattr(module, name, None)
+    if not isinstance(table, NameTable):
+        raise UsageError(f"a table must be a stjax.convert.table.Table: {text} is {type(table).__name__}")
+    return table
+
+
 def inspect(file: FileArgument, table: TableOption = None) -> None:
     """Show what a file holds, and what it would become, without converting it."""
-    contents, match = inspect_file(file, table)
+    contents, match = inspect_file(file, _table(table))
     known = f"table {match.table.name}: {match.table.about}" if match else "no table knows its names"
     say(f"{file.name}: {contents.container}, {len(contents.arrays)} arrays; {known}")
     listing = Table()
