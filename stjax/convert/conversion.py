@@ -76,11 +76,11 @@ def read(path: Path, table: str | Table | None = None) -> Published:
     """
     contents = container.read(path)
     try:
-        found = match(contents, table)
+        names = match(contents, table)
     except UsageError as error:
         raise UsageError(f"{path.name}: {error}") from None
-    origin = Origin(printable(path.name), checksum(path), printable(contents.container), found.table.name)
-    return Published(origin, contents, found)
+    origin = Origin(printable(path.name), checksum(path), printable(contents.container), names.table.name)
+    return Published(origin, contents, names)
 
 
 def inspect(path: Path, table: str | Table | None = None) -> tuple[Contents, Match | None]:

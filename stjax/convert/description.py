@@ -125,10 +125,12 @@ def from_json(metadata: str, arrays: int) -> Description:
 
 def refuse_format(values: Mapping[str, Any], known: int, remedy: str) -> None:
     """Refuses what another version wrote, or nobody."""
-    found = values.get("format")
-    if type(found) is not int or found != known:
-        older = type(found) is int and found < known
-        raise Malformed(f"it must have format {known}: it has {reprlib.repr(found)}" + (f"; {remedy}" if older else ""))
+    version = values.get("format")
+    if type(version) is not int or version != known:
+        older = type(version) is int and version < known
+        raise Malformed(
+            f"it must have format {known}: it has {reprlib.repr(version)}" + (f"; {remedy}" if older else "")
+        )
 
 
 def statistics_to_json(statistics: Statistics) -> dict[str, Any]:
