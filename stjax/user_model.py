@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import jax
@@ -76,8 +77,7 @@ def load_factory(text: str) -> Model:
     Raises:
       UsageError: there is no such module or function, it raises, or returns something else.
     """
-    module_name, _, name = text.partition(":")
-    factory = _imported(module_name, name, text)
+    factory = _imported(text)
     try:
         made = factory()
     except UsageError:
@@ -89,7 +89,7 @@ def load_factory(text: str) -> Model:
         return made if made.statistics.ahat else calibrated(made)
     if not (isinstance(made, tuple) and len(made) in (2, 3)):
         raise UsageError(f"a factory must return {EXPECTED}: {text} returned a {type(made).__name__}")
-    return wrap(*made, name=name)
+    return wrap(*made, name=text.partition(":")[2])
 
 
 def fingerprint(network: Adapted, params: Any) -> str:
@@ -110,20 +110,33 @@ def fingerprint(network: Adapted, params: Any) -> str:
     return digest.hexdigest()
 
 
-def _imported(module_name: str, name: str, text: str) -> Callable[[], Any]:
+def import_named(text: str, what: str = "factory") -> tuple[ModuleType, str]:
+    """The module of `package.module:name`, searched from the working folder first, and the name.
+
+    Args:
+      text: as it was typed.
+      what: is named, for the message.
+    Raises:
+      UsageError: the text has another form, or the module cannot be imported.
+    """
+    module_name, _, name = text.partition(":")
     if not (re.fullmatch(r"\w+(\.\w+)*", module_name) and name.isidentifier()):
-        raise UsageError(f"a network of your own must be named package.module:factory: got {text!r}")
+        raise UsageError(f"a {what} of your own must be named package.module:{what}: got {text!r}")
     # A console script does not look where it is started; whoever names a module of theirs expects it to.
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
-        module = importlib.import_module(module_name)
+        return importlib.import_module(module_name), name
     except Exception as error:
         raise UsageError(f"the module of {text} must be importable from {Path.cwd()}: {_words(error)}") from None
+
+
+def _imported(text: str) -> Callable[[], Any]:
+    module, name = import_named(text)
     if not callable(getattr(module, name, None)):
         functions = [known for known, value in vars(module).items() if callable(value) and not known.startswith("_")]
         near = nearest(name, functions) if functions else "it has no function"
-        raise UsageError(f"a factory must be a function of its module: {module_name} has no {name}; {near}")
+        raise UsageError(f"a factory must be a function of its module: {module.__name__} has no {name}; {near}")
     return getattr(module, name)
 
 

@@ -273,6 +273,50 @@ def test_a_published_file_is_converted_by_the_command(tmp_path, registered, caps
     agree(model, arrays)
 
 
+MODULE = """
+from stjax import networks
+from test_architectures import ROW, TABLE, Toy
+
+networks.ARCHITECTURES["own"] = ROW
+import dataclasses
+OWN = dataclasses.replace(TABLE, architecture="own")
+"""
+
+
+def test_a_table_of_one_s_own_is_named_on_the_command_line(tmp_path, capsys, monkeypatch):
+    from stjax import cli
+
+    (tmp_path / "my_table.py").write_text(MODULE)
+    (tmp_path / "a.st").write_bytes(safetensors.numpy.save(published()))
+    monkeypatch.setattr(networks, "ARCHITECTURES", dict(networks.ARCHITECTURES))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["stjax", *words])
+        with pytest.raises(SystemExit) as leaving:
+            cli.main()
+        said = capsys.readouterr()
+        return leaving.value.code or 0, said.out + said.err
+
+    code, said = run("inspect", "a.st", "--table", "my_table:OWN")
+    assert code == 0
+    assert "conv1/kernel" in said
+    words = ("convert", "a.st", "--out", "a.safetensors", "--statistics", "none", "--table")
+    code, said = run(*words, "my_table:OWN")
+    assert code == 0, said
+    assert zoo.load("a.safetensors").network == Toy()
+    for table, message in (
+        ("my_table:Toy", "a table must be a stjax.convert.table.Table: my_table:Toy is"),
+        ("my_tables:OWN", "the module of my_tables:OWN must be importable"),
+        ("my_table:", "a table of your own must be named package.module:table: got 'my_table:'"),
+    ):
+        code, said = run(*words, table)
+        assert code == 2
+        assert message in said.replace("\n", "")
+        assert said.count("\n") == 1
+
+
 def test_every_difference_is_named_in_one_message(tmp_path, registered):
     arrays = published()
     arrays["trunk.2.0.weight"] = arrays["trunk.2.0.weight"][:, :3]

@@ -21,6 +21,7 @@ from stjax.convert.conversion import convert_files
 from stjax.convert.conversion import inspect as inspect_file
 from stjax.convert.release import Release
 from stjax.convert.releases import RELEASES, release_named
+from stjax.convert.table import Table as NameTable
 from stjax.convert.tables import TABLES
 from stjax.convert.tensors import refuse_foreign
 from stjax.convert.two_stream.options import TwoStreamOptions
@@ -28,6 +29,7 @@ from stjax.errors import UsageError, choose, printable
 from stjax.files import checksum, replacing
 from stjax.model import Model
 from stjax.networks.two_stream import Fusion
+from stjax.user_model import import_named
 
 DTYPES = {"float32": np.float32, "float16": np.float16}
 FUSIONS: dict[str, Fusion] = {form: form for form in get_args(Fusion)}
@@ -38,7 +40,8 @@ FileArgument = Annotated[Path, typer.Argument(help="A published file; its name a
 TableOption = Annotated[
     str | None,
     typer.Option(
-        help="How the file spells its names, instead of the table that knows most of them: " + ", ".join(TABLES) + "."
+        help=f"How the file spells its names, instead of the table that knows most of them: {', '.join(TABLES)}, or "
+        "package.module:TABLE for a table of your own."
     ),
 ]
 
@@ -118,7 +121,7 @@ def convert(
         raise UsageError(f"the file to write must end in .safetensors: {out} does not; nearest: {out.stem}.safetensors")
     refuse_foreign(out, (store.MARK,))
     given = names.read(class_names) if class_names else ()
-    converted = convert_files(files, table=table, options=options, class_names=given, name=printable(out.stem))
+    converted = convert_files(files, table=_table(table), options=options, class_names=given, name=printable(out.stem))
     for warning in converted.warnings:
         note(f"warning: {warning}", style="yellow")
     title = f"{out.stem}: {store.count(converted.model.params):,} parameters"
@@ -140,16 +143,30 @@ def convert(
 
 
 def _worth_seeing(model: Model) -> str:
-    """A layer to begin with: the classes, if they were trained with what is before them; else the last convolution."""
-    untrained = [part for part in model.parts if not part.trained]
-    roles = ("convolution", "dense", "classes") if untrained else ("classes", "convolution", "dense")
-    layers = {role: layer.name for role in roles for layer in model.network.layers if layer.role == role}
-    return next(layers[role] for role in roles if role in layers)
+    """A layer to begin with: the classes, if everything was trained; else the last convolution of one stream."""
+    layers = model.network.layers
+    classes = [layer.name for layer in layers if layer.role == "classes" and all(part.trained for part in model.parts)]
+    convolutions = [layer.name for layer in layers if layer.role == "convolution" and len(layer.inputs) == 1]
+    name = (classes or convolutions or [layer.name for layer in layers])[-1]
+    bare = name.rpartition("/")[2]
+    # A bare name shows the layers of all streams side by side.
+    return bare if sum(layer.name.rpartition("/")[2] == bare for layer in layers) > 1 else name
+
+
+def _table(text: str | None) -> str | NameTable | None:
+    """A table's name as it is, or the table of `package.module:TABLE`, whose module registers its architecture."""
+    if text is None or ":" not in text:
+        return text
+    module, name = import_named(text, "table")
+    table = getattr(module, name, None)
+    if not isinstance(table, NameTable):
+        raise UsageError(f"a table must be a stjax.convert.table.Table: {text} is {type(table).__name__}")
+    return table
 
 
 def inspect(file: FileArgument, table: TableOption = None) -> None:
     """Show what a file holds, and what it would become, without converting it."""
-    contents, match = inspect_file(file, table)
+    contents, match = inspect_file(file, _table(table))
     known = f"table {match.table.name}: {match.table.about}" if match else "no table knows its names"
     say(f"{file.name}: {contents.container}, {len(contents.arrays)} arrays; {known}")
     listing = Table()

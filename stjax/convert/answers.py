@@ -82,12 +82,12 @@ def expected(answer: Any, held: int) -> tuple[int, int | None]:
     lengths = set(answer.headers.get_all("Content-Length") or ())
     if not lengths:
         return begin, None
-    said = lengths.pop()
-    if lengths or not re.fullmatch(r"\s*[0-9]{1,18}\s*", said, re.ASCII):
-        raise Wrong(f"the server gives no sensible length: {said[:40]}")
-    if begin + int(said) > LARGEST:
-        raise Wrong(f"{begin + int(said):,} bytes are announced, none of these files has more than {LARGEST:,}")
-    return begin, begin + int(said)
+    length = lengths.pop()
+    if lengths or not re.fullmatch(r"\s*[0-9]{1,18}\s*", length, re.ASCII):
+        raise Wrong(f"the server gives no sensible length: {length[:40]}")
+    if begin + int(length) > LARGEST:
+        raise Wrong(f"{begin + int(length):,} bytes are announced, none of these files has more than {LARGEST:,}")
+    return begin, begin + int(length)
 
 
 def refuse_other(head: bytes) -> None:

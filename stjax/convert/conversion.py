@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from stjax.convert.published import Published
 from stjax.convert.readers import container
 from stjax.convert.readers.contents import Contents
-from stjax.convert.table import Match
+from stjax.convert.table import Match, Table
 from stjax.convert.tables import CONVERTERS, DIRECT, match
 from stjax.errors import UsageError, printable
 from stjax.files import checksum
@@ -26,7 +26,7 @@ class Converted(NamedTuple):
 def convert_files(
     paths: Sequence[str | Path],
     *,
-    table: str | None = None,
+    table: str | Table | None = None,
     options: Any = None,
     class_names: Sequence[str] = (),
     name: str = "converted",
@@ -37,7 +37,7 @@ def convert_files(
 
     Args:
       paths: of the files; their containers are told by their content.
-      table: the name of one of `tables.TABLES` to use; the one that knows most names if None.
+      table: one to use, or its name in `tables.TABLES`; of these, the one that knows most names if None.
       options: what there is to choose for the architecture, of the type that its row in `tables` names; None for its
         defaults.
       class_names: one for each class; those that the files hold if ().
@@ -68,7 +68,7 @@ def convert_files(
     return Converted(model, tuple(warnings))
 
 
-def read(path: Path, table: str | None = None) -> Published:
+def read(path: Path, table: str | Table | None = None) -> Published:
     """A published file, and the table that fits it.
 
     Raises:
@@ -76,14 +76,14 @@ def read(path: Path, table: str | None = None) -> Published:
     """
     contents = container.read(path)
     try:
-        found = match(contents, table)
+        names = match(contents, table)
     except UsageError as error:
         raise UsageError(f"{path.name}: {error}") from None
-    origin = Origin(printable(path.name), checksum(path), printable(contents.container), found.table.name)
-    return Published(origin, contents, found)
+    origin = Origin(printable(path.name), checksum(path), printable(contents.container), names.table.name)
+    return Published(origin, contents, names)
 
 
-def inspect(path: Path, table: str | None = None) -> tuple[Contents, Match | None]:
+def inspect(path: Path, table: str | Table | None = None) -> tuple[Contents, Match | None]:
     """What is in a file, and what its names would become; None where no table knows it.
 
     Raises:

@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from stjax import networks
+from stjax.convert import declared
 from stjax.convert.tensors import parsed
 from stjax.errors import UsageError
 from stjax.model import Origin, Part, Statistics
 from stjax.networks import configuration
+from stjax.networks.adapted import Adapted
 from stjax.networks.configuration import (
     WIDEST,
     Architecture,
@@ -54,14 +56,20 @@ def architecture_of(network: Network) -> tuple[str, Architecture]:
     Raises:
       UsageError: there is none.
     """
+    own = module_of(network)
     for name, architecture in networks.ARCHITECTURES.items():
-        if type(network) is architecture.network:
+        if type(own) is architecture.network:
             return name, architecture
-    kind = type(network).__name__
+    kind = type(own).__name__
     raise UsageError(
         f"a network to be stored must be of a registered architecture ({', '.join(networks.ARCHITECTURES)}): "
         f"{kind} is of none; nearest: stjax.networks.ARCHITECTURES[{kind.lower()!r}] = Architecture({kind}, ...)"
     )
+
+
+def module_of(network: Network) -> Any:
+    """What an architecture is the class of: the network, or the module in it if it does not describe itself."""
+    return network.module if isinstance(network, Adapted) else network
 
 
 def to_json(description: Description) -> str:
@@ -70,12 +78,14 @@ def to_json(description: Description) -> str:
     Raises:
       UsageError: the network is of no registered architecture.
     """
-    name, architecture = architecture_of(description.network)
+    network = description.network
+    name, architecture = architecture_of(network)
     return json.dumps(
         {
             "format": FORMAT,
             "architecture": name,
-            "configuration": {key: getattr(description.network, key) for key in architecture.configuration},
+            "configuration": {key: getattr(module_of(network), key) for key in architecture.configuration},
+            **({"adapted": declared.to_json(network)} if isinstance(network, Adapted) else {}),
             "preprocessing": dataclasses.asdict(description.preprocessing),
             "parts": [part._asdict() for part in description.parts],
             "class_names": description.class_names,
@@ -98,8 +108,8 @@ def from_json(metadata: str, arrays: int) -> Description:
     """
     values = parsed(metadata)
     refuse_format(values, FORMAT, "make the file anew, with stjax convert or the script that trained the network")
-    refuse_unknown(values, "metadata", ("format", "architecture", "configuration", *_METADATA))
-    network = _network(values.get("architecture"), values.get("configuration"), arrays)
+    refuse_unknown(values, "metadata", ("format", "architecture", "configuration", "adapted", *_METADATA))
+    network = _network(values, arrays)
     description = Description(
         network, **{name: read(values[name], name) for name, read in _METADATA.items() if name in values}
     )
@@ -115,10 +125,12 @@ def from_json(metadata: str, arrays: int) -> Description:
 
 def refuse_format(values: Mapping[str, Any], known: int, remedy: str) -> None:
     """Refuses what another version wrote, or nobody."""
-    found = values.get("format")
-    if type(found) is not int or found != known:
-        older = type(found) is int and found < known
-        raise Malformed(f"it must have format {known}: it has {reprlib.repr(found)}" + (f"; {remedy}" if older else ""))
+    version = values.get("format")
+    if type(version) is not int or version != known:
+        older = type(version) is int and version < known
+        raise Malformed(
+            f"it must have format {known}: it has {reprlib.repr(version)}" + (f"; {remedy}" if older else "")
+        )
 
 
 def statistics_to_json(statistics: Statistics) -> dict[str, Any]:
@@ -136,11 +148,12 @@ def statistics_from_json(values: Any, what: str = "statistics") -> Statistics:
     Raises:
       Malformed: a value is unknown, of a wrong type or out of range.
     """
-    read = {"provenance": ""} | configuration.read(values, what, _STATISTICS)
+    read: dict[str, Any] = {"provenance": ""} | configuration.read(values, what, _STATISTICS)
     return Statistics({}, **read)
 
 
-def _network(name: Any, values: Any, arrays: int) -> Network:
+def _network(values: Mapping[str, Any], arrays: int) -> Network:
+    name = values.get("architecture")
     if type(name) is not str or name not in networks.ARCHITECTURES:
         raise Malformed(
             f"its network must be of a registered architecture ({', '.join(networks.ARCHITECTURES)}): it is of "
@@ -148,12 +161,16 @@ def _network(name: Any, values: Any, arrays: int) -> Network:
             "--model package.module:factory"
         )
     architecture = networks.ARCHITECTURES[name]
-    read = configuration.read(values, "configuration", architecture.configuration)
+    read = configuration.read(values.get("configuration"), "configuration", architecture.configuration)
     architecture.check(read, arrays)
     try:
         network = architecture.network(**read)
-        network.inputs, network.layers  # noqa: B018
-        hash(network)
+        if "adapted" in values:
+            network = declared.from_json(values["adapted"], network)
+        # Here, since a property may fail as well.
+        hash((network, network.inputs, network.layers))
+    except Malformed:
+        raise
     # Values that are each in range may still make no network, and each architecture says so in its own way.
     except Exception as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__

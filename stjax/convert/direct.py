@@ -59,7 +59,9 @@ def assemble(
         network=network,
         params=params,
         statistics=Statistics({}, ""),
-        preprocessing=Preprocessing(mean=rgb_mean(file), flow_mean=table.flow_mean),
+        preprocessing=Preprocessing(
+            mean=rgb_mean(file) if "rgb" in kinds.values() else table.mean, flow_mean=table.flow_mean
+        ),
         parts=(Part("all layers", True, f"{file.origin.file} ({table.name})"),),
         class_names=class_names(files, classes, names),
         sources=(file.origin,),

@@ -252,8 +252,8 @@ def _damage(release: Release, path: Path) -> str:
     if not release.digest:
         return _difference(release, path)
     algorithm, _, expected = release.digest.partition(":")
-    found = checksum(path, algorithm)
-    return "" if found.startswith(expected) else f"its {algorithm} must be {expected}: it is {found}"
+    actual = checksum(path, algorithm)
+    return "" if actual.startswith(expected) else f"its {algorithm} must be {expected}: it is {actual}"
 
 
 def _difference(release: Release, path: Path) -> str:

@@ -47,9 +47,9 @@ def rgb_mean(file: Published) -> tuple[float, float, float]:
     Raises:
       UsageError: the file's is no grey level.
     """
-    said = file.contents.mean
+    own = file.contents.mean
     # A fused two-stream file lists flow's channels first, then RGB.
-    r, g, b = map(float, said[-3:] if len(said) >= 3 else file.match.table.mean)
+    r, g, b = map(float, own[-3:] if len(own) >= 3 else file.match.table.mean)
     if not all(0 <= value <= 255 for value in (r, g, b)):
         raise UsageError(f"a mean of RGB must be grey levels, 0..255: {file.origin.file} says {r:g}, {g:g}, {b:g}")
     return r, g, b

@@ -16,12 +16,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stjax.convert import description, tensors
+from stjax.convert import declared, description, tensors
 from stjax.convert.description import Description, from_json, to_json
 from stjax.convert.tensors import Opened, parsed
 from stjax.convert.tree import flatten, unflatten
 from stjax.errors import UsageError, printable
 from stjax.model import Model, Statistics
+from stjax.networks.adapted import Adapted
 from stjax.networks.configuration import Malformed
 from stjax.types import Clip, Network, Params
 
@@ -36,7 +37,8 @@ def parameter_shapes(network: Network) -> dict[str, tuple[int, ...]]:
     """Name -> shape of every parameter, without computing any.
 
     Args:
-      network: says what it is shown; `network.init(key, clip)` gives {"params": ...}.
+      network: says what it is shown; `network.init(key, clip)`, or that of the module in it, gives {"params": ...}, and
+        other collections beside it if it has them.
     Raises:
       UsageError: it has no `init`, or that fails on a clip of the declared inputs.
 
@@ -44,21 +46,23 @@ def parameter_shapes(network: Network) -> dict[str, tuple[int, ...]]:
     >>> parameter_shapes(ARCHITECTURES["two_stream"].network(widths=((4,),)))["appearance/conv1_1/kernel"]
     (3, 3, 3, 4)
     """
-    init = getattr(network, "init", None)
+    module = description.module_of(network)
+    init = getattr(module, "init", None)
     if init is None:
         raise UsageError(
-            f"a network must have init(key, clip), to say which parameters it has: {type(network).__name__} has none"
+            f"a network must have init(key, clip), to say which parameters it has: {type(module).__name__} has none"
         )
-    clip = Clip(**{each.name: jax.ShapeDtypeStruct((1, *each.shape), jnp.float32) for each in network.inputs})
+    lead = (1,) if getattr(network, "batched", True) else ()
+    clip = Clip(**{each.name: jax.ShapeDtypeStruct((*lead, *each.shape), jnp.float32) for each in network.inputs})
     try:
         variables = jax.eval_shape(init, jax.random.key(0), clip)
     # Whatever a network does with sizes that do not go together: flax, JAX and NumPy each raise errors of their own.
     except Exception as error:
         raise UsageError(
-            f"a network must be able to start on the clip that it declares: {type(network).__name__}: "
+            f"a network must be able to start on the clip that it declares: {type(module).__name__}: "
             f"{' '.join(str(error).split())[:300] or type(error).__name__}"
         ) from None
-    return {name: leaf.shape for name, leaf in flatten(variables["params"]).items()}
+    return {name: leaf.shape for name, leaf in _own(variables).items()}
 
 
 def check(params: Params, network: Network, source: str) -> None:
@@ -67,7 +71,7 @@ def check(params: Params, network: Network, source: str) -> None:
     Raises:
       UsageError: names missing, unexpected or misshapen, or values that are not finite.
     """
-    held = flatten(params)
+    held = _own(params)
     problems = differences(parameter_shapes(network), {name: tuple(array.shape) for name, array in held.items()})
     problems["not finite"] = [name for name, array in held.items() if not tensors.finite(np.asarray(array))]
     if listed := listing(problems):
@@ -149,12 +153,15 @@ def load(path: Path) -> Model:
     ahat = {name.removeprefix("ahat/"): np.asarray(a) for name, a in arrays.items() if name.startswith("ahat/")}
     params = {name.removeprefix("params/"): array for name, array in arrays.items() if not name.startswith("ahat/")}
     check(params, metadata.network, str(path))
+    tree = unflatten(params)
+    if isinstance(metadata.network, Adapted):
+        declared.check(metadata.network, tree, str(path))
     statistics = metadata.statistics._replace(ahat=ahat)
     check_statistics(statistics, metadata.network, str(path))
     return Model(
         name=printable(path.stem),
         network=metadata.network,
-        params=unflatten(params),
+        params=tree,
         statistics=statistics,
         preprocessing=metadata.preprocessing,
         parts=metadata.parts,
@@ -244,6 +251,13 @@ def write_tensors(path: Path, arrays: Mapping[str, Any], metadata: Mapping[str, 
 def count(params: Params) -> int:
     """Number of parameters."""
     return sum(math.prod(array.shape) for array in flatten(params).values())
+
+
+def _own(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Name -> leaf, without the name of the collection where there is none beside that of the parameters."""
+    flat = flatten(variables)
+    alone = all(name.startswith("params/") for name in flat)
+    return {name.removeprefix("params/"): leaf for name, leaf in flat.items()} if alone else flat
 
 
 def _description(path: Path, file: Opened) -> Description:

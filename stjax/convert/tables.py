@@ -16,7 +16,7 @@ from stjax.convert.table import Match, Table, match_names
 from stjax.convert.two_stream import assemble, streams
 from stjax.convert.two_stream.options import TwoStreamOptions
 from stjax.convert.two_stream.tables import VGG16_TABLES
-from stjax.errors import UsageError, nearest
+from stjax.errors import UsageError, choose
 
 FEWEST = 8
 """Names that a table must know before a file counts as one of its architecture with faults, and not as something else;
@@ -33,7 +33,7 @@ class Converter(NamedTuple):
     """
 
     assemble: Callable[..., tuple[Any, list[str]]] = direct.assemble
-    options: Callable[[], Any] = NoOptions
+    options: type = NoOptions
     complete: Callable[[Contents, Match], Match] = lambda contents, match: match
 
 
@@ -50,19 +50,19 @@ TABLES: dict[str, Table] = {table.name: table for table in VGG16_TABLES}
 """
 
 
-def match(contents: Contents, table: str | None = None) -> Match:
+def match(contents: Contents, table: str | Table | None = None) -> Match:
     """The table that knows most names of a file.
 
     Args:
       contents: from a reader.
-      table: the name of one to use whatever the container.
+      table: one to use whatever the container, or its name.
     Raises:
       UsageError: no such table, or none knows the file.
     """
-    if table is not None and table not in TABLES:
-        raise UsageError(f"a table must be a known one: {table!r} is not; {nearest(table, TABLES)}")
+    if isinstance(table, str):
+        table = choose("a table", table, TABLES)
     tables = [t for t in TABLES.values() if t.automatic and contents.container.startswith(t.containers)]
-    matches = [_match(contents, each) for each in ([TABLES[table]] if table else tables)]
+    matches = [_match(contents, each) for each in ([table] if table else tables)]
     best = max(matches, key=lambda m: len(m.ours), default=None)
     if best is None or len(best.ours) < min(FEWEST, (len(contents.arrays) + 1) // 2):
         names = ", ".join(name[:80] for name in list(contents.arrays)[:4])

