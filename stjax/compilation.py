@@ -18,7 +18,7 @@ FAST_ON_CPU = {"xla_cpu_experimental_ynn_fusion_type": ""}
 channels each way run at 183 GFLOP/s for 78 on 2 cores."""
 
 
-class jit:
+def jit(fun: Callable[..., Any], **how: Any) -> Any:
     """`jax.jit` with the options that make XLA fast on a CPU; elsewhere the same as `jax.jit`.
 
     For the outermost function, the one that your loop calls: what it calls itself is compiled with it.
@@ -26,6 +26,8 @@ class jit:
     Args:
       fun: a pure function.
       how: as for `jax.jit`, about static or donated arguments.
+    Returns:
+      The function compiled at its first call, with the signature and help of `fun`, and `lower` as that of `jax.jit`.
     Raises:
       ValueError: at a call from inside another jit, where JAX takes no options; use `jax.jit` there.
 
@@ -34,21 +36,24 @@ class jit:
     8.0
     """
 
-    def __init__(self, fun: Callable[..., Any], **how: Any) -> None:
-        functools.update_wrapper(self, fun)
-        self._fun, self._how = fun, how
-
-    @functools.cached_property
-    def _jitted(self) -> Any:
+    @functools.cache
+    def jitted() -> Any:
         # At the first call: naming a backend starts it, which an import must not.
-        return jax.jit(self._fun, compiler_options=_options(), **self._how)
+        return jax.jit(fun, compiler_options=_options(), **how)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._jitted(*args, **kwargs)
+    def compiled(*args: Any, **kwargs: Any) -> Any:
+        return jitted()(*args, **kwargs)
 
-    def lower(self, *args: Any, **kwargs: Any) -> Any:
-        """As that of what `jax.jit` returns."""
-        return self._jitted.lower(*args, **kwargs)
+    def lower(*args: Any, **kwargs: Any) -> Any:
+        return jitted().lower(*args, **kwargs)
+
+    # What wraps nothing of its own, as a `functools.partial`, has no name.
+    if hasattr(fun, "__name__"):
+        functools.update_wrapper(compiled, fun)
+    else:
+        compiled.__wrapped__ = fun  # type: ignore[attr-defined]
+    compiled.lower = lower  # type: ignore[attr-defined]
+    return compiled
 
 
 @functools.cache

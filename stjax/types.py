@@ -101,8 +101,10 @@ class Input:
 
 
 class Extent(NamedTuple):
-    """What a unit sees along one axis: side (frames or pixels), stride from one unit to the next, and the centre of
-    the first unit, counted from 0, which may lie between two pixels."""
+    """What a unit sees along one axis, in frames or pixels.
+
+    side, stride from one unit to the next, and centre of the first unit, counted from 0; it may lie between two pixels.
+    """
 
     side: int
     stride: int

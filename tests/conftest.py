@@ -51,6 +51,27 @@ def pytest_configure(config: pytest.Config) -> None:
     # A whole number where a float is asked for is what Python's own rules allow.
     checker = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
     install_import_hook([f"stjax.{room}" for room in CHECKED], checker)
+    _check_clips()
+
+
+def _check_clips() -> None:
+    """Each clip that is made, too: JAX makes them of all sorts of leaves, but of no text, and of no other channels.
+
+    What has fewer than four axes may be a number for each stream, of one unit or of many.
+    """
+    from stjax.types import Clip
+
+    make, channels = Clip.__new__, {"appearance": (3,), "motion": (2, 3)}
+
+    def checked(cls: type, appearance: Any = None, motion: Any = None) -> Any:
+        for name, x in (("appearance", appearance), ("motion", motion)):
+            shape = getattr(x, "shape", ())
+            assert not isinstance(x, str | list | dict | tuple), f"a clip's {name} is a {type(x).__name__}"
+            if isinstance(shape, tuple) and len(shape) >= 4:
+                assert shape[-1] in channels[name], f"a clip's {name} has the shape {shape}"
+        return make(cls, appearance, motion)
+
+    Clip.__new__ = checked
 
 
 def slim(**changes: Any) -> TwoStream:

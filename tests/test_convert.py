@@ -204,7 +204,7 @@ def test_every_difference_is_named_in_one_message(model):
         classes__bias=jnp.full(5, jnp.nan),
     )
     with pytest.raises(UsageError) as caught:
-        store.check(params, model.network, "some file")
+        store.check(model.network, params, "some file")
     message = str(caught.value)
     assert "\n" not in message
     for part in (
@@ -678,4 +678,4 @@ def test_a_motion_tower_starts_from_the_mean_over_colours(network, params):
 @pytest.mark.parametrize("fusion", ["conv2d", "conv3d", "sum"])
 def test_a_network_assembled_from_one_tower_fits(params, fusion):
     network = slim(num_classes=0, fusion=fusion)
-    store.check(from_image_network(params["appearance"], network), network, "assembled")
+    store.check(network, from_image_network(params["appearance"], network), "assembled")

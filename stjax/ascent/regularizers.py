@@ -71,7 +71,7 @@ class SpatialVariation:
     """1/(H W) sum_ijkd (D_x x)^2 + (D_y x)^2: the kappa part of R_TV.
 
     >>> still = Input(name="appearance", kind="rgb", shape=(1, 3, 3, 3))
-    >>> x = jnp.asarray([[0.0, 0, 0], [0, 2, 0], [0, 0, 1]]).reshape(1, 3, 3, 1)
+    >>> x = jnp.zeros((1, 3, 3, 3)).at[0, :, :, 0].set(jnp.asarray([[0.0, 0, 0], [0, 2, 0], [0, 0, 1]]))
     >>> float(9 * SpatialVariation()((still,), Clip(appearance=x)))
     18.0
     """

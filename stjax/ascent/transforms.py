@@ -15,8 +15,9 @@ from stjax.types import Clip, Input, streams
 def window_at(clip: Clip, top: Array | int, left: Array | int, margin: int) -> Clip:
     """The window that is `margin` pixels smaller and begins at row `top` and column `left`, of all streams alike.
 
-    >>> window_at(Clip(appearance=jnp.arange(9.0).reshape(1, 3, 3, 1)), 1, 0, 1).appearance.ravel().tolist()
-    [3.0, 4.0, 6.0, 7.0]
+    >>> clip = Clip(appearance=jnp.arange(27.0).reshape(1, 3, 3, 3))
+    >>> window_at(clip, 1, 0, 1).appearance[..., 0].ravel().tolist()
+    [9.0, 12.0, 18.0, 21.0]
     """
 
     def window(x: Array) -> Array:

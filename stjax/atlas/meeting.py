@@ -84,5 +84,6 @@ class Clock:
 
 
 def list_processes(numbers: Collection[int]) -> str:
+    """Their numbers, the first few."""
     listed = ", ".join(map(str, list(numbers)[:8])) + (", ..." if len(numbers) > 8 else "")
     return f"process {listed}" if len(numbers) == 1 else f"processes {listed}"

@@ -93,6 +93,7 @@ class Channel:
 
 
 def listen(address: Address) -> socket.socket:
+    """A socket that takes connections: from this host alone where the address is this host's own."""
     if address.host == "localhost" or address.host.startswith("127.") or address.host == "::1":
         family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
         return socket.create_server(address, family=family)
@@ -117,11 +118,13 @@ def dial(address: Address, who: dict[str, Any]) -> tuple[Channel, dict[str, Any]
 
 
 def text_of(message: dict[str, Any] | None, name: str, otherwise: str) -> str:
+    """A text in a message, of some length at most; another where there is none."""
     said = (message or {}).get(name)
     return said[:REASON] if isinstance(said, str) else otherwise
 
 
 def unknown_host(address: Address, error: socket.gaierror) -> str:
+    """Why a coordinator's name leads nowhere."""
     return f"the coordinator must be a host that is known here: {address.host!r} is not ({error.strerror})"
 
 

@@ -52,7 +52,8 @@ def assemble(
         arrays[kernel] = folding.fold_inputs(arrays[kernel], kinds[stream], table)
         bias = arrays.get(f"{kernel.rpartition('/')[0]}/bias")
         warnings += plausibility.of(kernel, kinds[stream], arrays[kernel], bias, table)
-    store.check(params := unflatten(arrays), network, file.origin.file)
+    params = unflatten(arrays)
+    store.check(network, params, file.origin.file)
     classes = next((layer.units for layer in network.layers if layer.role == "classes"), 0)
     return Model(
         name=name,

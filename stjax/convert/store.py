@@ -65,7 +65,7 @@ def parameter_shapes(network: Network) -> dict[str, tuple[int, ...]]:
     return {name: leaf.shape for name, leaf in _own(variables).items()}
 
 
-def check(params: Params, network: Network, source: str) -> None:
+def check(network: Network, params: Params, source: str) -> None:
     """Refuses parameters that do not fit a network, naming every difference at once.
 
     Raises:
@@ -152,7 +152,7 @@ def load(path: Path) -> Model:
         digest = file.checksum()
     ahat = {name.removeprefix("ahat/"): np.asarray(a) for name, a in arrays.items() if name.startswith("ahat/")}
     params = {name.removeprefix("params/"): array for name, array in arrays.items() if not name.startswith("ahat/")}
-    check(params, metadata.network, str(path))
+    check(metadata.network, params, str(path))
     tree = unflatten(params)
     if isinstance(metadata.network, Adapted):
         declared.check(metadata.network, tree, str(path))

@@ -177,9 +177,9 @@ def _found(network: Adapted, params: Any) -> tuple[Layer, ...]:
 
 
 def _noise(network: Adapted, seed: int) -> Clip:
-    rng = np.random.default_rng(seed)
+    draws = np.random.default_rng(seed)
     return Clip(**{
-        each.name: jnp.asarray(LOUDNESS * rng.standard_normal(each.shape), jnp.float32) for each in network.inputs
+        each.name: jnp.asarray(LOUDNESS * draws.standard_normal(each.shape), jnp.float32) for each in network.inputs
     })  # fmt: skip
 
 

@@ -88,18 +88,18 @@ def _decoded(path: Path) -> np.ndarray:
             os.environ[_NO_FORK] = before
 
 
-def crops(inputs: tuple[Input, ...], clip: Clip, count: int, rng: np.random.Generator) -> Clip:
+def crops(inputs: tuple[Input, ...], clip: Clip, count: int, draw: np.random.Generator) -> Clip:
     """Crops of one picture at random places, each followed by its mirror image: a batch of 2 count."""
     size = size_of(inputs)
     height, width = next(x for x in clip if x is not None).shape[-3:-1]
     ends = (height - size[0] + 1, width - size[1] + 1)
-    places = [[int(rng.integers(end)) for end in ends] for _ in range(count)]
+    places = [[int(draw.integers(end)) for end in ends] for _ in range(count)]
     cuts = [fitted(inputs, cut(clip, top, left, size)) for top, left in places]
     return stack([view for each in cuts for view in (each, flip(inputs, each))])
 
 
 def photographs(
-    inputs: tuple[Input, ...], preprocessing: Preprocessing, count: int, rng: np.random.Generator
+    inputs: tuple[Input, ...], preprocessing: Preprocessing, count: int, draw: np.random.Generator
 ) -> Iterator[tuple[int, Clip]]:
     """Per scale and photograph, its number and one batch of crops, of the inputs that can be a photograph."""
     folder = _folder_of("skimage", "data", "scikit-image")
@@ -107,7 +107,7 @@ def photographs(
         for number, name in enumerate(PHOTOS):
             picture = _imageio().imread(folder / name, mode="RGB")
             clip = still(resize(picture[None], side)[0], inputs, preprocessing=preprocessing)
-            yield number, crops(inputs, clip, count, rng)
+            yield number, crops(inputs, clip, count, draw)
 
 
 class Moment(NamedTuple):
@@ -118,7 +118,7 @@ class Moment(NamedTuple):
     side: int
 
 
-def moments(inputs: tuple[Input, ...], count: int, more: Sequence[Path], rng: np.random.Generator) -> list[Moment]:
+def moments(inputs: tuple[Input, ...], count: int, more: Sequence[Path], draw: np.random.Generator) -> list[Moment]:
     """`count` moments of every shot of every clip that is as long as a sample.
 
     Moments are spread evenly over a shot; speeds, scales and directions are drawn without repetition.
@@ -141,7 +141,7 @@ def moments(inputs: tuple[Input, ...], count: int, more: Sequence[Path], rng: np
         for shot in (frames[run] for run in shots(frames) if run.stop - run.start > span):
             speeds = [s for s in SPEEDS if span * s < len(shot)]
             views = list(itertools.product(speeds, sides(inputs, CLIP_SCALES), (1, -1)))
-            for i, view in enumerate(rng.permutation(len(views))[:count]):
+            for i, view in enumerate(draw.permutation(len(views))[:count]):
                 speed, side, direction = views[view]
                 start = round((len(shot) - span * speed - 1) * (i + 0.5) / count)
                 read = shot[start : start + span * speed + 1 : speed][::direction].copy()
@@ -154,7 +154,7 @@ def moments(inputs: tuple[Input, ...], count: int, more: Sequence[Path], rng: np
 
 def moving_pictures(
     inputs: tuple[Input, ...], preprocessing: Preprocessing, chosen: Sequence[Moment], count: int,
-    rng: np.random.Generator,
+    draw: np.random.Generator,
 ) -> Iterator[tuple[int, Clip]]:  # fmt: skip
     """Per moment, the number of its shot and one batch of crops of all inputs."""
     for number, frames, side in chosen:
@@ -162,6 +162,6 @@ def moving_pictures(
         height, width = scaled.shape[1:3]
         # Flow is what takes time: of a wide picture, one 4:3 part at a random place.
         part = min(width, round(height * 4 / 3))
-        left = int(rng.integers(width - part + 1))
+        left = int(draw.integers(width - part + 1))
         clip = sample(scaled[:, :, left : left + part], -window(0, inputs).start, inputs, preprocessing=preprocessing)
-        yield number, crops(inputs, clip, count, rng)
+        yield number, crops(inputs, clip, count, draw)

@@ -73,7 +73,7 @@ def assemble(
     towers, own = _read(files, options)
     network = _network(towers, own, options)
     params, parts = _fuse(towers, network, own) if network.fused else _keep_apart(towers)
-    store.check(params, network, " and ".join(file.origin.file for file in files))
+    store.check(network, params, " and ".join(file.origin.file for file in files))
     model = Model(
         name=name,
         network=network,

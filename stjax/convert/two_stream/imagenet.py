@@ -80,7 +80,7 @@ def convert() -> Params:
     contents = container.read(path)
     image = translate(contents, match_names(contents, LPIPS)).streams[0].tower
     params = from_image_network(image, NETWORK)
-    store.check(params, NETWORK, str(path))
+    store.check(NETWORK, params, str(path))
     return jax.tree.map(jnp.asarray, params)
 
 
