@@ -109,7 +109,7 @@ def test_any_network_is_recorded(files, toy):
     assert "Made by hand; " in recorded.statistics.provenance
     extra = json.loads(json.dumps(recorded.extra()))
     assert extra["growth_when_doubled"].keys() == recorded.statistics.ahat.keys()
-    lifted = extra["measured_of_floored"]
+    lifted = extra["measured_below_floor"]
     assert {layer: tuple(map(int, units)) for layer, units in lifted.items()} == recorded.statistics.floored
 
 

@@ -19,7 +19,8 @@ from stjax.model import Statistics
 from stjax.networks import geometry
 from stjax.preprocess import Preprocessing
 
-sys.path[:0] = [str(Path(__file__).parents[1] / folder) for folder in ("scripts/benchmark", "scripts")]
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts" / "benchmark"))
 
 import compare_recipes  # noqa: E402
 import references  # noqa: E402

@@ -91,7 +91,7 @@ class Recording(NamedTuple):
             for layer, units in self.statistics.floored.items()
         }
         doubled = {layer: round(value, 4) for layer, value in self.growth.items()}
-        return {"growth_when_doubled": doubled, "measured_of_floored": lifted}
+        return {"growth_when_doubled": doubled, "measured_below_floor": lifted}
 
 
 def series(model: Model, data: DataSet) -> list[Series]:
