@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 
 if TYPE_CHECKING:
-    from stjax import Clip, TwoStream
+    from stjax import Clip, Request, TwoStream
 
 # Both before anything asks JAX for a device.
 jax.config.update("jax_num_cpu_devices", 8)
@@ -117,6 +117,14 @@ def cache() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", folder)
         yield Path(folder)
+
+
+def ask(network: Any, params: Any, ahat: Any, layer: str, **changes: Any) -> Request:
+    """A request for one unit of a layer, with what is to be different."""
+    from stjax import Model, Request, Statistics
+
+    model = Model(name="slim", network=network, params=params, statistics=Statistics(ahat, "noise"))
+    return Request(**{"model": model, "layer": layer, "units": [0]} | changes)
 
 
 @pytest.fixture(scope="session")

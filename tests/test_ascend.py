@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import draw_clip
+from conftest import ask, draw_clip, slim
 
 from stjax import (
     FAST,
@@ -19,37 +19,40 @@ from stjax import (
     ClassScore,
     Clip,
     Direction,
+    Input,
     LogOdds,
     Neuron,
+    TemporalVariation,
     UsageError,
-    init,
     probe,
-    step,
+    start_ascent,
+    step_ascent,
     visualize_units,
 )
 from stjax.ascent import recipes, step
 from stjax.ascent.transforms import FieldDropout
+from stjax.networks.discovery import describe
 
 KEY = jax.random.key(7)
 STEPS = 12
 
 
-def aimed(shown, recipe, ahat, objective=None, unit=1, chi=1.0, steps=STEPS):
-    recipe = dataclasses.replace(recipe, steps=steps).bind(objective or shown.layer, shown.stride)
-    weights = recipe.weights(rho=shown.rho, ahat=float(ahat[shown.layer][unit]), chi=chi)
+def bound(own, recipe, ahat, objective=None, unit=1, chi=1.0, steps=STEPS):
+    recipe = dataclasses.replace(recipe, steps=steps, objective=objective).bind(own)
+    weights = recipe.weights(rho=own.rho, ahat=float(ahat[own.layer.name][unit]), chi=chi)
     return recipe, jax.tree.map(lambda s: jnp.asarray(s, jnp.float32), weights)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def compiled(network, recipe, params, key, target, weights, state):
-    return step(network, recipe, params, key, target, weights, state)
+    return step_ascent(network, recipe, params, key, target, weights, state)
 
 
-def climb(shown, recipe, params, target, weights, state=None, steps=STEPS):
-    state = state or init(recipe, KEY, shown.canvas(recipe.margin))
+def climb(own, recipe, params, target, weights, state=None, steps=STEPS):
+    state = state or start_ascent(recipe, KEY, own.canvas(recipe.margin))
     infos = []
     for _ in range(steps):
-        state, info = compiled(shown.network, recipe, params, KEY, target, weights, state)
+        state, info = compiled(own.network, recipe, params, KEY, target, weights, state)
         infos.append(info)
     return state, infos
 
@@ -60,7 +63,7 @@ OBJECTIVES = {
     "ChannelMean": ("appearance/conv3_1", ChannelMean("appearance/conv3_1"), 1),
     "ClassScore": ("classes", ClassScore(), 1),
     "Direction": ("conv3_fusion", Direction("conv3_fusion"), jnp.asarray([0.6, -0.8] + [0.0] * 6)),
-    "Sum": ("classes", ClassScore() + 0.1 * Neuron("fc4") - 0.1 * ChannelMean("conv3_fusion"), (1, 2, 3)),
+    "Sum": ("classes", ClassScore() + 0.1 * Neuron("classes") - 0.1 * ChannelMean("classes"), (1, 2, 3)),
 }
 
 
@@ -69,10 +72,10 @@ OBJECTIVES = {
 def test_every_objective_rises(network, params, ahat, recipe, name):
     layer, objective, target = OBJECTIVES[name]
     objective = LogOdds() if recipe.odds and layer == "classes" and name != "Sum" else objective
-    shown = probe(network, layer, whole=getattr(objective, "whole", False))
-    recipe, weights = aimed(shown, recipe, ahat, objective)
-    start = init(recipe, KEY, shown.canvas(recipe.margin))
-    _, infos = climb(shown, recipe, params, target, weights, start)
+    own = probe(network, layer, whole=getattr(objective, "whole", False))
+    recipe, weights = bound(own, recipe, ahat, objective)
+    start = start_ascent(recipe, KEY, own.canvas(recipe.margin))
+    _, infos = climb(own, recipe, params, target, weights, start)
     assert float(infos[-1].activation) > float(infos[0].activation)
     # Equation (1) as a whole: its best value comes after the start.
     values = [float(info.value) for info in infos]
@@ -80,8 +83,8 @@ def test_every_objective_rises(network, params, ahat, recipe, name):
     assert all(np.isfinite(v) for v in values)
     # A step that drops every field of a short clip gives motion no gradient.
     often = any if recipe.name == "global" else all
-    for gradients_max in zip(*(info.gradient_max for info in infos), strict=True):
-        assert gradients_max[0] is None or often(float(gradient_max) > 0 for slope in gradients_max)
+    for largest in zip(*(info.gradient_max for info in infos), strict=True):
+        assert largest[0] is None or often(float(gradient) > 0 for gradient in largest)
 
 
 @pytest.mark.parametrize(
@@ -91,37 +94,58 @@ def test_every_objective_rises(network, params, ahat, recipe, name):
 )
 def test_an_objective_of_a_map_is_not_given_a_cone(network, params, ahat, objective):
     cone, whole = (probe(network, "conv3_fusion", whole=w) for w in (False, True))
-    assert cone.window < whole.window == network.input_size
-    recipe, weights = aimed(cone, FAST, ahat, objective)
-    with pytest.raises(UsageError, match=r"needs a whole map, and a cone holds one.* whole=True"):
-        climb(cone, recipe, params, 1, weights, steps=1)
-    recipe, weights = aimed(whole, FAST, ahat, objective)
+    assert cone.inputs[0].shape[1] < whole.inputs[0].shape[1] == network.input_size
+    with pytest.raises(UsageError, match=r"must be given the whole map of conv3_fusion.* whole=True"):
+        bound(cone, FAST, ahat, objective)
+    recipe, weights = bound(whole, FAST, ahat, objective)
     _, infos = climb(whole, recipe, params, 1, weights, steps=1)
     assert np.isfinite(infos[0].activation)
+    request = ask(network, params, ahat, "conv3_fusion", recipe=dataclasses.replace(FAST, objective=objective))
+    assert request.probe == whole
 
 
-def test_a_held_stream_outside_the_bound_is_brought_into_it(network):
-    shown = probe(network, "conv3_fusion")
-    recipe = dataclasses.replace(FAST, fixed="motion", bound=10.0)
-    start = Clip(motion=jnp.full(shown.canvas(1).motion.shape, 30.0))
-    held = init(recipe, KEY, shown.canvas(1), start).clip.motion
-    np.testing.assert_allclose(jnp.linalg.norm(held, axis=-1), 10.0, rtol=1e-5)
+def test_a_recipe_is_bound_once_and_to_what_fits_it(network, ahat):
+    own = probe(network, "appearance/conv2_1")
+    recipe = FAST.bind(own)
+    assert (recipe.layer, recipe.inputs, recipe.objective) == ("appearance/conv2_1", own.inputs, Neuron(own.layer.name))
+    with pytest.raises(UsageError, match="must be bound once: this one is bound to appearance/conv2_1"):
+        recipe.bind(own)
+    with pytest.raises(UsageError, match=r"must read the probe's layer, appearance/conv2_1: this one reads fc4"):
+        dataclasses.replace(FAST, objective=Neuron("fc4")).bind(own)
+    both = Neuron("appearance/conv2_1") + Neuron("appearance/conv1_1")
+    with pytest.raises(UsageError, match="this one reads appearance/conv1_1"):
+        dataclasses.replace(FAST, objective=both).bind(own)
+    with pytest.raises(UsageError, match="must be one that the layer sees: appearance/conv2_1 sees appearance, not"):
+        dataclasses.replace(FAST, fixed="motion").bind(own)
+
+
+def test_no_two_penalties_of_one_name():
+    with pytest.raises(UsageError, match="two are named 'temporal'; rename one of them"):
+        dataclasses.replace(FAST, regularizers=(*FAST.regularizers, TemporalVariation()))
+
+
+def test_a_fixed_stream_outside_the_bound_is_brought_into_it(network):
+    own = probe(network, "conv3_fusion")
+    recipe = dataclasses.replace(FAST, fixed="motion", bound=10.0).bind(own)
+    start = Clip(motion=jnp.full(own.canvas(1).motion.shape, 30.0))
+    fixed = start_ascent(recipe, KEY, own.canvas(1), start).clip.motion
+    np.testing.assert_allclose(jnp.linalg.norm(fixed, axis=-1), 10.0, rtol=1e-5)
 
 
 @pytest.fixture(scope="module")
 def fused(network, ahat):
-    shown = probe(network, "conv3_fusion")
+    own = probe(network, "conv3_fusion")
     # Jitter, schedule and momentum all at once: whatever a step may depend on.
-    recipe, weights = aimed(shown, FAST, ahat)
-    return shown, recipe, weights
+    recipe, weights = bound(own, FAST, ahat)
+    return own, recipe, weights
 
 
 def test_a_step_is_pure(fused, params):
-    shown, recipe, weights = fused
-    state = init(recipe, KEY, shown.canvas(recipe.margin))
+    own, recipe, weights = fused
+    state = start_ascent(recipe, KEY, own.canvas(recipe.margin))
     operands = (params, KEY, jnp.asarray(1), weights, state)
     copies = jax.tree.map(lambda a: np.array(a) if not jnp.issubdtype(a.dtype, jax.dtypes.prng_key) else a, operands)
-    first, second = (compiled(shown.network, recipe, *operands) for _ in range(2))
+    first, second = (compiled(own.network, recipe, *operands) for _ in range(2))
     jax.tree.map(np.testing.assert_array_equal, first, second)
     for a, b in zip(jax.tree.leaves(operands), jax.tree.leaves(copies), strict=True):
         if not jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
@@ -129,9 +153,9 @@ def test_a_step_is_pure(fused, params):
 
 
 def test_info_is_what_the_step_started_from(fused, params):
-    shown, recipe, weights = fused
-    state = init(recipe, KEY, shown.canvas(recipe.margin))
-    _, info = compiled(shown.network, recipe, params, KEY, 1, weights, state)
+    own, recipe, weights = fused
+    state = start_ascent(recipe, KEY, own.canvas(recipe.margin))
+    _, info = compiled(own.network, recipe, params, KEY, 1, weights, state)
     expected = step.penalties(recipe, state.clip, weights)
     assert info.penalties.keys() == expected.keys() == {"norm", "spatial", "temporal"}
     for name, penalty in expected.items():
@@ -141,24 +165,24 @@ def test_info_is_what_the_step_started_from(fused, params):
 
 
 def test_a_run_may_stop_and_go_on(fused, params):
-    shown, recipe, weights = fused
-    whole, _ = climb(shown, recipe, params, 1, weights)
-    half, _ = climb(shown, recipe, params, 1, weights, steps=STEPS // 2)
+    own, recipe, weights = fused
+    whole, _ = climb(own, recipe, params, 1, weights)
+    half, _ = climb(own, recipe, params, 1, weights, steps=STEPS // 2)
     # Through NumPy and back, as through a file.
     stored = jax.tree.map(lambda a: jnp.asarray(np.array(a)), half)
-    resumed, _ = climb(shown, recipe, params, 1, weights, stored, steps=STEPS - STEPS // 2)
+    resumed, _ = climb(own, recipe, params, 1, weights, stored, steps=STEPS - STEPS // 2)
     assert int(resumed.step) == STEPS
     jax.tree.map(np.testing.assert_array_equal, resumed, whole)
 
 
 @pytest.mark.parametrize("stream", ["appearance", "motion"])
-def test_hold_keeps_a_stream_exactly(fused, params, stream):
-    shown, recipe, weights = fused
+def test_a_fixed_stream_stays_exactly(fused, params, stream):
+    own, recipe, weights = fused
     recipe = dataclasses.replace(recipe, fixed=stream)
-    state = init(recipe, KEY, shown.canvas(recipe.margin))
-    # Some of it beyond the bound, which must not shorten what is held either.
+    state = start_ascent(recipe, KEY, own.canvas(recipe.margin))
+    # Some of it beyond the bound, which must not shorten what is fixed either.
     state = state._replace(clip=jax.tree.map(lambda x: 5 * x, state.clip))
-    end, _ = climb(shown, recipe, params, 1, weights, state, steps=4)
+    end, _ = climb(own, recipe, params, 1, weights, state, steps=4)
     for name in Clip._fields:
         same = np.array_equal(getattr(end.clip, name), getattr(state.clip, name))
         assert same == (name == stream)
@@ -166,11 +190,11 @@ def test_hold_keeps_a_stream_exactly(fused, params, stream):
 
 @pytest.mark.parametrize("bound", [20.0, 160.0])
 def test_no_pixel_is_longer_than_the_bound(fused, params, bound):
-    shown, recipe, weights = fused
+    own, recipe, weights = fused
     recipe = dataclasses.replace(recipe, bound=bound)
     # Without penalties and pulled hard: only the projection is left to stop it.
     weights = weights._replace(activation=weights.activation * 1e4)
-    end, _ = climb(shown, recipe, params, 1, weights)
+    end, _ = climb(own, recipe, params, 1, weights)
     longest = max(float(jnp.sqrt((x * x).sum(-1)).max()) for x in end.clip)
     assert 0.9 * bound < longest <= bound * (1 + 1e-6)
 
@@ -178,7 +202,7 @@ def test_no_pixel_is_longer_than_the_bound(fused, params, bound):
 # 120*120*3 draws: the quantile's own spread is below 0.2 %.
 @pytest.mark.parametrize("recipe", [MAHENDRAN, FAST], ids=["mahendran", "fast"])
 def test_the_start_has_the_stated_quantile(fused, recipe):
-    state = init(recipe, KEY, fused[0].clip(100))
+    state = start_ascent(dataclasses.replace(recipe, bound=1e3), KEY, fused[0].canvas(100))
     for x in state.clip:
         # Signed, as the parent code takes it: of |x| it would be 0.95 of the largest, not 0.9.
         assert float(jnp.quantile(x, 0.95)) == pytest.approx(recipe.noise, rel=0.01)
@@ -188,30 +212,30 @@ def test_the_start_has_the_stated_quantile(fused, recipe):
 
 
 def test_a_stream_starts_from_its_key_or_from_what_is_given(fused):
-    shown, recipe, _ = fused
-    canvas = shown.canvas(recipe.margin)
+    own, recipe, _ = fused
+    canvas = own.canvas(recipe.margin)
     given = jnp.full(canvas.motion.shape, 3.0)
-    both, mixed = init(recipe, KEY, canvas), init(recipe, KEY, canvas, Clip(motion=given))
-    alone = init(recipe, KEY, canvas._replace(motion=None))
+    both, mixed = start_ascent(recipe, KEY, canvas), start_ascent(recipe, KEY, canvas, Clip(motion=given))
+    alone = start_ascent(recipe, KEY, canvas._replace(motion=None))
     np.testing.assert_array_equal(mixed.clip.motion, given)
     np.testing.assert_array_equal(mixed.clip.appearance, both.clip.appearance)
     np.testing.assert_array_equal(alone.clip.appearance, both.clip.appearance)
     assert alone.clip.motion is None
-    other = init(recipe, jax.random.key(8), canvas)
+    other = start_ascent(recipe, jax.random.key(8), canvas)
     assert not np.array_equal(other.clip.motion, both.clip.motion)
 
 
 def test_jitter_follows_from_key_and_step_alone(network, params, ahat):
-    shown = probe(network, "classes")
-    recipe, weights = aimed(shown, MAHENDRAN, ahat)
+    own = probe(network, "classes")
+    recipe, weights = bound(own, MAHENDRAN, ahat)
     assert recipe.margin > 0
-    state = init(recipe, KEY, shown.canvas(recipe.margin))
+    state = start_ascent(recipe, KEY, own.canvas(recipe.margin))
     later = state._replace(step=state.step + 1)
-    seen = [float(compiled(shown.network, recipe, params, KEY, 1, weights, s)[1].activation) for s in (state, later)]
-    again = float(compiled(shown.network, recipe, params, KEY, 1, weights, state)[1].activation)
+    seen = [float(compiled(own.network, recipe, params, KEY, 1, weights, s)[1].activation) for s in (state, later)]
+    again = float(compiled(own.network, recipe, params, KEY, 1, weights, state)[1].activation)
     assert seen[0] == again
     others = [
-        float(compiled(shown.network, recipe, params, jax.random.key(k), 1, weights, state)[1].activation)
+        float(compiled(own.network, recipe, params, jax.random.key(k), 1, weights, state)[1].activation)
         for k in range(6)
     ]
     assert len({*seen, *others}) > 1
@@ -219,7 +243,10 @@ def test_jitter_follows_from_key_and_step_alone(network, params, ahat):
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"steps": 0}, "steps must be at least 1: got 0"), ({"hold": "colour"}, "hold must be appearance or motion")],
+    [
+        ({"steps": 0}, "steps must be at least 1: got 0"),
+        ({"fixed": "colour"}, "a fixed input must be appearance or motion"),
+    ],
 )
 def test_bad_recipes_are_refused_when_made(change, message):
     with pytest.raises(UsageError, match=message):
@@ -227,7 +254,7 @@ def test_bad_recipes_are_refused_when_made(change, message):
 
 
 def test_a_recipe_without_an_objective_says_what_to_do(network, params):
-    with pytest.raises(UsageError, match=r"use recipe\.aim"):
+    with pytest.raises(UsageError, match=r"use recipe\.bind\(probe\)"):
         step.activation(network, FAST, params, draw_clip(network), 0)
 
 
@@ -243,24 +270,28 @@ class Plain(nn.Module):
 
 def test_another_flax_module_works_as_well():
     with jax.numpy_rank_promotion("allow"):  # flax adds biases by rank promotion
-        network = Plain()
-        canvas = Clip(appearance=jax.ShapeDtypeStruct((1, 16, 16, 3), jnp.float32))
-        recipe = dataclasses.replace(FAST, steps=STEPS).bind("second", 2)
-        state = init(recipe, KEY, canvas)
-        params = network.init(KEY, state.clip)["params"]
-        weights = jax.tree.map(lambda s: jnp.asarray(s, jnp.float32), recipe.weights(rho=9, ahat=100.0))
-        seen = []
+        module, clip = Plain(), Clip(appearance=jnp.zeros((1, 24, 24, 3)))
+        params = module.init(KEY, clip)["params"]
+        own = probe(describe(module, params, clip), "second")
+        recipe = dataclasses.replace(FAST, steps=STEPS).bind(own)
+        state = start_ascent(recipe, KEY, own.canvas(recipe.margin))
+        weights = jax.tree.map(lambda s: jnp.asarray(s, jnp.float32), recipe.weights(rho=own.rho, ahat=100.0))
+        values = []
         for _ in range(STEPS):
-            state, info = compiled(network, recipe, params, KEY, 2, weights, state)
-            seen.append(float(info.activation))
-    assert seen[-1] > seen[0]
+            state, info = compiled(own.network, recipe, params, KEY, 2, weights, state)
+            values.append(float(info.activation))
+    assert values[-1] > values[0]
 
 
-def test_vivid_takes_the_log_odds_of_a_class_and_the_activation_of_a_unit():
-    assert recipes.GLOBAL.bind("classes", 32).objective == LogOdds("classes")
-    assert recipes.GLOBAL.bind("appearance/classes", 32).objective == LogOdds("appearance/classes")
-    assert recipes.GLOBAL.bind("fc4", 32).objective == Neuron("fc4")
-    assert MAHENDRAN.bind("classes", 32).objective == Neuron("classes")
+def test_global_takes_the_log_odds_of_a_class_and_the_activation_of_a_unit():
+    network = slim(motion_head=True)
+    for name, recipe, objective in (
+        ("classes", recipes.GLOBAL, LogOdds("classes")),
+        ("motion/classes", recipes.GLOBAL, LogOdds("motion/classes")),
+        ("fc4", recipes.GLOBAL, Neuron("fc4")),
+        ("classes", MAHENDRAN, Neuron("classes")),
+    ):
+        assert recipe.bind(probe(network, name)).objective == objective
 
 
 def test_log_odds_do_not_see_what_all_classes_share():
@@ -274,13 +305,14 @@ def test_log_odds_do_not_see_what_all_classes_share():
 
 
 def test_of_a_class_its_own_score_is_reported_and_its_log_odds_count_in_the_value(network, params, ahat):
-    shown = probe(network, "classes")
+    own = probe(network, "classes")
     recipe = dataclasses.replace(recipes.GLOBAL, steps=2)
-    clip, summary = visualize_units(shown, recipe, params, KEY, units=[1], chi=[0.0], ahat=ahat["classes"])
+    request = ask(network, params, ahat, "classes", units=[1], chi=[0.0], recipe=recipe)
+    clip, summary = visualize_units(request)
     seen = jax.tree.map(lambda a: jnp.asarray(a[0, 0]), clip)
     scores = network.apply({"params": params}, seen)[1]["classes"].ravel()
     assert float(summary.activation[0, 0]) == pytest.approx(float(scores[1]), rel=1e-4)
-    weights = recipe.weights(rho=shown.rho, ahat=ahat["classes"][1], chi=0.0)
+    weights = recipe.weights(rho=own.rho, ahat=ahat["classes"][1], chi=0.0)
     odds = float(LogOdds()({"classes": scores.reshape(1, 1, 1, -1)}, 1))
     penalty = sum(float(p[0, 0]) for p in summary.penalties.values())
     assert float(summary.value[0, 0]) == pytest.approx(float(weights.activation) * odds - penalty, rel=1e-3)
@@ -288,9 +320,13 @@ def test_of_a_class_its_own_score_is_reported_and_its_log_odds_count_in_the_valu
 
 def test_dropped_fields_show_no_motion_and_the_picture_stays():
     clip = Clip(jnp.ones((1, 4, 4, 3)), jnp.ones((2, 10, 4, 4, 2)))
+    inputs = (
+        Input(name="appearance", kind="rgb", shape=(1, 4, 4, 3)),
+        Input(name="motion", kind="flow", shape=(2, 10, 4, 4, 2), slow="fields"),
+    )
     kept = []
     for key in jax.random.split(KEY, 100):
-        seen = FieldDropout(rate=0.6)(key, clip)
+        seen = FieldDropout(rate=0.6)(inputs, key, clip)
         np.testing.assert_array_equal(seen.appearance, clip.appearance)
         fields = np.asarray(seen.motion).reshape(20, -1)
         assert {tuple(np.unique(f)) for f in fields} <= {(0.0,), (1.0,)}
