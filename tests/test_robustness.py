@@ -22,9 +22,9 @@ from stjax.preprocess import Preprocessing
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts" / "benchmark"))
 
-import compare_recipes  # noqa: E402
-import references  # noqa: E402
-import robustness  # noqa: E402
+import compare_recipes
+import references
+import robustness
 
 
 @pytest.mark.parametrize("margin", [0, 4])
