@@ -155,9 +155,8 @@ class Coordinates(NamedTuple):
 class Record:
     """One result: what was asked, what came of it, and where its arrays are.
 
-        value = objective_weight / (rho^2 ahat) activation_end - sum of penalties                                   (1)
-
-    of the stored arrays. They are measured in a forward pass over these arrays, at the centre of the layer's map:
+    `value` is equation (1), see `stjax.ascent`: objective_weight / (rho^2 ahat) activation_end minus the sum of
+    `penalties`, of the stored arrays. They are measured in a forward pass over these arrays, at the centre of the layer's map:
     by `stjax.probe(network, layer, whole=whole)`.
 
     Args:

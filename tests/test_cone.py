@@ -342,7 +342,7 @@ def test_an_input_with_axes_that_do_not_fit(changes, message):
     [
         (Clip(jnp.zeros((2, 4, 8, 8, 3))), "must be one clip: appearance has a batch of 2"),
         (Clip(jnp.zeros((8, 8, 3))), r"must have the axes .*: appearance has \(8, 8, 3\)"),
-        (Clip(jnp.zeros((4, 8, 8, 4))), "must have the axes"),
+        (Clip(motion=jnp.zeros((4, 8, 8, 2))), "must have the axes"),
         (Clip(), "must have a stream"),
         (Clip(jnp.zeros((4, 8, 8, 3)), jnp.zeros((1, 1, 2, 8, 8, 2))), "a batch axis in all of its streams or in none"),
         (jnp.zeros((4, 8, 8, 3)), "must be a stjax.Clip: got "),

@@ -1,4 +1,4 @@
-"""What is to grow: <a_l(x), e_c> in equation (1), and its relatives. Larger is better.
+"""What is to grow: a(x) in equation (1), see `stjax.ascent`. Larger is better.
 
 An objective reads endpoints, maps (time, height, width, channels) of one clip, before the ReLU for
 convolutions and before the softmax for classes. The layer is static; the target (which unit, which

@@ -1,8 +1,8 @@
-"""The penalties of equations (2) and (3): local energy, smoothness in space, smoothness in time.
+"""The penalties of equations (2) and (3), see `stjax.ascent`: local energy, smoothness in space, smoothness in time.
 
 Each is unweighted and divided by the area H*W of the canvas, one convention for all layers. The weights
 are traced: lambda = 80^-alpha for the energy, kappa in space, kappa * chi in time (chi = 1: isotropic).
-Both streams are penalised alike; time and flow fields are summed over, as in the equations.
+All inputs are penalised alike; frames and flow fields are summed over, as in the equations.
 
 Borders are open: nothing wraps round, the difference across the last row, column and field is 0. Other
 definitions differ: for [[0,0,0],[0,2,0],[0,0,1]] the squared variation is 18 here, 16 where the last
