@@ -156,8 +156,8 @@ class Record:
     """One result: what was asked, what came of it, and where its arrays are.
 
     `value` is equation (1), see `stjax.ascent`: objective_weight / (rho^2 ahat) activation_end minus the sum of
-    `penalties`, of the stored arrays. They are measured in a forward pass over these arrays, at the centre of the layer's map:
-    by `stjax.probe(network, layer, whole=whole)`.
+    `penalties`, of the stored arrays. They are measured in a forward pass over these arrays, at the centre of the
+    layer's map: by `stjax.probe(network, layer, whole=whole)`.
 
     Args:
       layer: one of the network's.
