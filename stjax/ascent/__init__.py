@@ -11,7 +11,7 @@ The equations, by the numbers that the code cites (Feichtenhofer et al., CVPR 20
 
 a(x) is the objective: a unit's activation a_l(x)_c at the centre of the map of layer l, before its ReLU; rho the side
 of its receptive field in pixels, ahat its largest activation over real data. The penalties R_r and their weights are
-N_B with lambda = 80^-alpha and R_TV with lambda = kappa. i, j run over rows and columns, k over frames or flow fields, d
-over rgb or uv; H W is the area of the canvas. D are differences to the next place, 0 at the last; D_t runs along the
+N_B with lambda = 80^-alpha and R_TV with lambda = kappa. i, j run over rows and columns, k over frames or flow fields,
+d over rgb or uv; H W is the area of the canvas. D are differences to the next place, 0 at the last; D_t runs along the
 axis that an input declares as slow. x is in grey levels.
 """
