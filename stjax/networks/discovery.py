@@ -8,7 +8,7 @@ gives a shifted map. Whatever fails becomes "the whole input", which is always r
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -152,28 +152,57 @@ class Box(NamedTuple):
 
 def _found(network: Adapted, params: Any) -> tuple[Layer, ...]:
     maps = _maps(network, params)
-    clips = [_noise(network, seed) for seed in range(DRAWS)]
-    # One compilation serves all layers: the forward pass is kept, and asked for one unit's gradient after the other.
-    forward = jax.jit(lambda params, clip: jax.vjp(lambda c: network.computed(params, c)[1], clip))
-    backward = jax.jit(lambda pull, cotangent: pull(cotangent)[0])
-    drawn = [forward(params, clip) for clip in clips]
+    supports = _supports(network, params, maps)
     layers = []
     for name, shape in maps.items():
         grid = (shape[0], shape[1], shape[2])
-        middle = tuple((n - 1) // 2 for n in grid)
-        neighbour = tuple(min(m + 1, n - 1) for m, n in zip(middle, grid, strict=True))
-        boxes = [
-            _box(network, [backward(pull, _cotangent(activations, name, place, seed)) for seed, (activations, pull)
-                           in enumerate(drawn)])
-            for place in (middle, neighbour)
-        ]  # fmt: skip
+        places = _places(grid)
+        boxes = [_box(network, supports[name, place]) for place in places]
         if not boxes[0].inputs:
             raise UsageError(f"a layer must see an input of the network: no input moves {name}")
-        field = Field(*(_extent(network, axis, boxes, middle, neighbour) for axis in range(3)))
+        field = Field(*(_extent(network, axis, boxes, *places) for axis in range(3)))
         flat = grid == (1, 1, 1) and field.y is None and field.x is None
         role = "classes" if name == CLASSES else "dense" if flat else "convolution"
         layers.append(Layer(name=name, units=shape[3], inputs=boxes[0].inputs, field=field, grid=grid, role=role))
-    return _trusted(replace(network, layers=tuple(layers)), params, clips)
+    return _trusted(replace(network, layers=tuple(layers)), params)
+
+
+def _places(grid: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The middle of a map, and the place behind it on every axis."""
+    middle = tuple((n - 1) // 2 for n in grid)
+    return middle, tuple(min(m + 1, n - 1) for m, n in zip(middle, grid, strict=True))
+
+
+Support = dict[str, list[np.ndarray]]
+"""Of each input, on t, y and x: which places move a unit."""
+
+
+def _supports(
+    network: Adapted, params: Any, maps: Mapping[str, tuple[int, ...]]
+) -> dict[tuple[str, tuple[int, ...]], Support]:
+    """Of each layer and place what moves a unit there, over all draws."""
+    # One compilation serves all layers: the forward pass is kept, and asked for one unit's gradient after the other.
+    forward = jax.jit(lambda params, clip: jax.vjp(lambda c: network.computed(params, c)[1], clip))
+    backward = jax.jit(lambda pull, cotangent: pull(cotangent)[0])
+    supports: dict[tuple[str, tuple[int, ...]], Support] = {}
+    for seed in range(DRAWS):
+        activations, pull = forward(params, _noise(network, seed))
+        for name, shape in maps.items():
+            for place in dict.fromkeys(_places(shape[:3])):
+                drawn = _support(network, backward(pull, _cotangent(activations, name, place, seed)))
+                before = supports.setdefault((name, place), drawn)
+                for each, axes in drawn.items():
+                    before[each] = [one | other for one, other in zip(before[each], axes, strict=True)]
+    return supports
+
+
+def _support(network: Adapted, gradient: Clip) -> Support:
+    support = {}
+    for each in network.inputs:
+        moved = np.asarray(getattr(gradient, each.name)) != 0
+        axes = [moved.ndim + each.axis(axis) for axis in geometry.ALONG]
+        support[each.name] = [moved.any(axis=tuple(i for i in range(moved.ndim) if i != axis)) for axis in axes]
+    return support
 
 
 def _noise(network: Adapted, seed: int) -> Clip:
@@ -190,21 +219,15 @@ def _cotangent(activations: Activations, name: str, place: Sequence[int], seed: 
     return jax.tree.map(jnp.asarray, zeros)
 
 
-def _box(network: Adapted, gradients: Sequence[Clip]) -> Box:
-    moved = {
-        each.name: np.any([np.asarray(getattr(g, each.name)) != 0 for g in gradients], axis=0)
-        for each in network.inputs
-    }
-    inputs = [each for each in network.inputs if moved[each.name].any()]
+def _box(network: Adapted, support: Support) -> Box:
+    inputs = [each for each in network.inputs if support[each.name][0].any()]
     spans = []
-    for axis in geometry.ALONG:
-        lengths = {each.length(axis) for each in inputs}
-        along = np.zeros(max(lengths, default=0), bool)
-        for each in inputs if len(lengths) == 1 else ():
-            others = tuple(i for i in range(len(each.shape)) if i != len(each.shape) + each.axis(axis))
-            along |= moved[each.name].any(axis=others)
-        places = np.flatnonzero(along)
-        spans.append((int(places[0]), int(places[-1])) if len(places) else None)
+    for number, axis in enumerate(geometry.ALONG):
+        if len({each.length(axis) for each in inputs}) == 1:
+            places = np.flatnonzero(np.any([support[each.name][number] for each in inputs], axis=0))
+            spans.append((int(places[0]), int(places[-1])))
+        else:
+            spans.append(None)
     return Box(tuple(spans), tuple(each.name for each in inputs))
 
 
@@ -227,8 +250,9 @@ def _extent(
     return Extent(here[1] - here[0] + 1, stride, centre)
 
 
-def _trusted(network: Adapted, params: Any, clips: Sequence[Clip]) -> tuple[Layer, ...]:
+def _trusted(network: Adapted, params: Any) -> tuple[Layer, ...]:
     """The layers, those that fail a test without a window."""
+    clips = [_noise(network, seed) for seed in range(2)]
     values = jax.jit(lambda params, clip: network.computed(params, clip)[1])
     plain = values(params, clips[0])
     layers = []
