@@ -55,20 +55,20 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _check_clips() -> None:
-    """Each clip that is made, too: JAX makes them of all sorts of leaves, but of no text, and of no other channels.
+    """Each clip that is made, too: JAX makes them of all sorts of leaves, but of no text, and of no other axes.
 
     What has fewer than four axes may be a number for each stream, of one unit or of many.
     """
     from stjax.types import Clip
 
-    make, channels = Clip.__new__, {"appearance": (3,), "motion": (2, 3)}
+    make, axes = Clip.__new__, {"appearance": {3: 4}, "motion": {2: 5, 3: 4}}
 
     def checked(cls: type, appearance: Any = None, motion: Any = None) -> Any:
         for name, x in (("appearance", appearance), ("motion", motion)):
             shape = getattr(x, "shape", ())
             assert not isinstance(x, str | list | dict | tuple), f"a clip's {name} is a {type(x).__name__}"
             if isinstance(shape, tuple) and len(shape) >= 4:
-                assert shape[-1] in channels[name], f"a clip's {name} has the shape {shape}"
+                assert len(shape) >= axes[name].get(shape[-1], 99), f"a clip's {name} has the shape {shape}"
         return make(cls, appearance, motion)
 
     Clip.__new__ = checked

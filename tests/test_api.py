@@ -154,9 +154,10 @@ def test_the_words_of_one_network_stay_in_its_rooms():
         (np.zeros((1, 8, 8, 3)), "nonsense"),
         (np.zeros((1, 8, 8, 2)), None),
         (None, np.zeros((1, 10, 8, 8, 4))),
+        (None, np.zeros((10, 8, 8, 2))),
         (np.zeros((1, 8, 8, 3)), [[0.0]]),
     ],
-    ids=["a text", "two channels of RGB", "four channels of flow", "a list"],
+    ids=["a text", "two channels of RGB", "four channels of flow", "flow without time", "a list"],
 )
 def test_clips_of_other_things_are_refused_in_tests(appearance, motion):
     with pytest.raises(AssertionError, match="a clip"):

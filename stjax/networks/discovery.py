@@ -1,9 +1,10 @@
 """What a network does not say of itself is found out: its layers by their shapes, and what a unit sees by gradients.
 
-A unit's receptive field is where its gradient is not zero, over several draws of noise and all channels of the layer.
-That may miss a pixel, and a network may depend on places in ways that gradients at noise do not show. So a window is
-trusted only if two things hold at full size: what lies outside of the field does not move the unit, and a shifted input
-gives a shifted map. Whatever fails becomes "the whole input", which is always right.
+Which inputs a layer sees is read from its program. A unit's receptive field is where its gradient is not zero, over
+several draws of noise and all channels of the layer. That may miss a pixel, and a network may depend on places in ways
+that gradients at noise do not show. So a window is trusted only if two things hold at full size: what lies outside of
+the field does not move the unit, and a shifted input gives a shifted map. Whatever fails, or is moved at noise by fewer
+inputs than it sees, becomes "the whole input", which is always right.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 from stjax.errors import UsageError
 from stjax.networks import geometry
 from stjax.networks.adapted import CLASSES, Adapted
+from stjax.networks.reach import reaching
 from stjax.types import AXES, CHANNELS, STREAMS, Activations, Clip, Extent, Field, Input, Layer
 
 DRAWS = 3
@@ -152,18 +154,22 @@ class Box(NamedTuple):
 
 def _found(network: Adapted, params: Any) -> tuple[Layer, ...]:
     maps = _maps(network, params)
+    reached = reaching(lambda p, c: network.computed(p, c)[1], params, _shapes(network.inputs))
     supports = _supports(network, params, maps)
     layers = []
     for name, shape in maps.items():
         grid = (shape[0], shape[1], shape[2])
         places = _places(grid)
         boxes = [_box(network, supports[name, place]) for place in places]
-        if not boxes[0].inputs:
+        inputs = tuple(each.name for each in network.inputs if each.name in reached[name])
+        if not inputs:
             raise UsageError(f"a layer must see an input of the network: no input moves {name}")
-        field = Field(*(_extent(network, axis, boxes, *places) for axis in range(3)))
+        # Noise may leave all of a stream behind closed ReLUs, or all of a unit.
+        shown = boxes[0].inputs == inputs
+        field = Field(*(_extent(network, axis, boxes, *places) if shown else None for axis in range(3)))
         flat = grid == (1, 1, 1) and field.y is None and field.x is None
         role = "classes" if name == CLASSES else "dense" if flat else "convolution"
-        layers.append(Layer(name=name, units=shape[3], inputs=boxes[0].inputs, field=field, grid=grid, role=role))
+        layers.append(Layer(name=name, units=shape[3], inputs=inputs, field=field, grid=grid, role=role))
     return _trusted(replace(network, layers=tuple(layers)), params)
 
 
@@ -273,18 +279,49 @@ def _trusted(network: Adapted, params: Any) -> tuple[Layer, ...]:
             float(jnp.abs(a - expected).max()) <= TOLERANCE * max(scale, 1e-30)
             for a in (outside[layer.name][middle], rolled[layer.name][there])
         )
-        layers.append(replace(layer, cuttable=same and _cut_runs(network, params, probe.inputs, layer)))
+        same = same and _cut_runs(network, params, probe.inputs, layer)
+        if same and _cut_behind(network, layer, probe.inputs):
+            part = jax.jit(lambda p, c, name=layer.name: network.computed(p, c)[1][name])(
+                params, _cut(network, layer, clips[0])
+            )
+            value = part[tuple((n - 1) // 2 for n in part.shape[:3])]
+            same = float(jnp.abs(value - expected).max()) <= TOLERANCE * max(scale, 1e-30)
+        layers.append(replace(layer, cuttable=same))
     return tuple(layers)
+
+
+def _cut_behind(network: Adapted, layer: Layer, window: Sequence[Input]) -> bool:
+    """Whether an axis is cut at its end alone: there nothing is shifted, and a place that is told by the length of the
+    input, as one that runs from 0 to 1, is seen in the window itself only."""
+    starts = [start for start, _ in geometry.windows_of(network, layer)]
+    whole = [each for each in network.inputs if each.name in layer.inputs]
+    return any(
+        start == 0 and part.length(axis) < each.length(axis)
+        for each, part in zip(whole, window, strict=True)
+        for axis, start in zip(geometry.ALONG, starts, strict=True)
+    )
+
+
+def _slices(network: Adapted, layer: Layer, each: Input) -> tuple[slice, ...]:
+    """A layer's window in one input."""
+    spans = dict(zip(geometry.ALONG, geometry.windows_of(network, layer), strict=True))
+    return tuple(slice(*spans[axis]) if any(spans.get(axis, ())) else slice(None) for axis in AXES[each.kind])
+
+
+def _cut(network: Adapted, layer: Layer, clip: Clip) -> Clip:
+    """What a layer's window holds of a clip."""
+    return Clip(**{
+        each.name: getattr(clip, each.name)[_slices(network, layer, each)]
+        for each in network.inputs if each.name in layer.inputs
+    })  # fmt: skip
 
 
 def _replaced_outside(network: Adapted, layer: Layer, inside: Clip, outside: Clip) -> Clip:
     """A clip whose pixels outside of a layer's window are another's, as are all of the inputs that it does not see."""
-    spans = dict(zip(geometry.ALONG, geometry.windows_of(network, layer), strict=True))
     mixed = {}
     for each in network.inputs:
         mask = np.zeros(each.shape, bool)
-        cut = [slice(*spans[axis]) if any(spans.get(axis, ())) else slice(None) for axis in AXES[each.kind]]
-        mask[tuple(cut)] = each.name in layer.inputs
+        mask[_slices(network, layer, each)] = each.name in layer.inputs
         mixed[each.name] = jnp.where(mask, getattr(inside, each.name), getattr(outside, each.name))
     return Clip(**mixed)
 
