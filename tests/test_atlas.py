@@ -50,8 +50,14 @@ def alike(actual, expected):
         np.testing.assert_allclose(a, e, rtol=RTOL, atol=RTOL)
 
 
-def pick(found, rows, columns):
-    return jax.tree.map(lambda a: a[np.ix_(rows, columns)], found)
+def window_of(name, network):
+    """The side of what a unit of a layer is shown, which is square here."""
+    (side,) = {each.length(axis) for each in probe(network, name).inputs for axis in ("height", "width")}
+    return side
+
+
+def pick(results, rows, columns):
+    return jax.tree.map(lambda a: a[np.ix_(rows, columns)], results)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +90,7 @@ def test_a_mate_that_explodes_hurts_nobody(network, params, ahat, reference):
 
 def test_seed_and_layer_and_unit_make_the_start():
     keys = {
-        (seed, layer, unit): tuple(jax.random.key_data(plan.unit_key(jax.random.key(seed), layer, unit)).tolist())
+        (seed, layer, unit): tuple(jax.random.key_data(plan.unit_key(plan.seed_key(seed), layer, unit)).tolist())
         for seed in (0, 1) for layer in ("fc4", "classes") for unit in (0, 1)
     }  # fmt: skip
     keys |= {
@@ -143,9 +149,10 @@ def test_a_layer_that_sees_no_motion_runs_once(network, params, ahat):
 
 def test_results_have_axes_units_and_chi(network, reference):
     clips, summary = reference
-    canvas = probe(network, LAYER).canvas()
-    assert clips.appearance.shape == (5, 3, *canvas.appearance.shape)
-    assert clips.motion.shape == (5, 3, *canvas.motion.shape)
+    window = window_of(LAYER, network)
+    assert window < network.input_size
+    assert clips.appearance.shape == (5, 3, 1, window, window, 3)
+    assert clips.motion.shape == (5, 3, 1, 3, window, window, 2)
     assert all(leaf.shape == (5, 3) for leaf in jax.tree.leaves(summary))
     assert {x.dtype for x in clips} == {np.dtype("float32")}
 
@@ -217,7 +224,8 @@ def test_a_chunk_is_the_layer_s_own(layer, on_cpu, elsewhere, monkeypatch):
 def test_starts_are_one_more_axis_and_the_first_is_the_seed_s_own(network, params, ahat, reference):
     results = run(network, params, ahat, units=[3, 1], chi=(1, 0), starts=3)
     clips, summary = results
-    assert clips.motion.shape == (2, 2, 3, *probe(network, LAYER).canvas().motion.shape)
+    window = window_of(LAYER, network)
+    assert clips.motion.shape == (2, 2, 3, 1, 3, window, window, 2)
     assert {leaf.shape for leaf in jax.tree.leaves(summary)} == {(2, 2, 3)}
     same(jax.tree.map(lambda a: a[:, :, 0], results), pick(reference, [3, 1], [1, 2]))
     begun = summary.activation_start
@@ -257,12 +265,17 @@ def test_jobs_are_asked_for_once(network):
         ({"kappa": -1.0}, "kappa must be >= 0"),
         ({"kappa": float("nan")}, "kappa must be >= 0"),
         ({"chunk": 0}, "chunk must be at least 1"),
+        ({"seed": -1}, r"the seed must be in 0\.\.2\^64-1, the bits of a key: got -1; nearest: 0"),
+        ({"seed": 1 << 64}, r"got 18446744073709551616; nearest: 18446744073709551615"),
         ({"starts": 0}, "starts must be at least 1: got 0; nearest: 1"),
         ({"ahat": np.zeros(8)}, "ahat must be a number > 0"),
         ({"ahat": np.ones(9)}, r"one number for each of the 8 units of conv3_fusion: got the shape \(9,\)"),
         ({"ahat": np.ones((8, 1))}, r"got the shape \(8, 1\); nearest: one of shape \(8,\)"),
         ({"ahat": 1.0}, r"got the shape \(\); nearest: one of shape \(8,\)"),
-        ({"ahat": None}, "must have recorded statistics"),
+        (
+            {"ahat": None},
+            r"must have recorded statistics \(ahat\): slim has none for conv3_fusion; nearest",
+        ),
         ({"ahat": np.full(8, np.nan)}, "ahat must be a number > 0"),
     ],
     ids=str,
