@@ -276,6 +276,18 @@ def test_a_recipe_without_an_objective_says_what_to_do(network, params):
         step.activation(network, FAST, params, draw_clip(network), 0)
 
 
+@pytest.mark.xfail(strict=True, reason="nothing looks whether a recipe is bound")
+def test_an_unbound_recipe_with_an_objective_of_its_own_does_not_run_either(fused, params):
+    """It does not know the streams: it would climb without penalties and without a bound, and say nothing."""
+    own, recipe, weights = fused
+    unbound = dataclasses.replace(FAST, steps=STEPS, objective=recipe.objective)
+    with pytest.raises(UsageError, match=r"use recipe\.bind\(probe\)"):
+        start_ascent(unbound, KEY, own.canvas(recipe.margin))
+    state = start_ascent(recipe, KEY, own.canvas(recipe.margin))
+    with pytest.raises(UsageError, match=r"use recipe\.bind\(probe\)"):
+        step_ascent(own.network, unbound, params, KEY, 1, weights, state)
+
+
 class Plain(nn.Module):
     """Somebody else's network: nothing of ours but what it returns."""
 

@@ -14,7 +14,7 @@ from conftest import ask
 from stjax import FAST, MAHENDRAN, Clip, Model, Request, Statistics, TwoStream, UsageError, probe, visualize_units
 from stjax.atlas import plan
 from stjax.atlas.plan import Job
-from stjax.atlas.run import Advance
+from stjax.atlas.run import Advance, run_jobs
 from stjax.convert.store import parameter_shapes
 from stjax.convert.tree import unflatten
 
@@ -289,6 +289,23 @@ def test_what_cannot_be_run_is_refused_before_it_starts(network, params, changes
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("unit", "message"),
+    [
+        (8, r"must be in 0\.\.7: got 8; nearest: 7"),
+        (-1, r"must be in 0\.\.7: got -1; nearest: 0"),
+        (5, "ahat must be a number > 0: conv3_fusion unit 5 has 0"),
+    ],
+)
+@pytest.mark.xfail(strict=True, reason="run_jobs takes the jobs that it is given unchecked")
+def test_jobs_that_the_request_does_not_have_are_checked_as_well(network, params, unit, message):
+    ahat = np.ones(8)
+    ahat[5] = 0.0
+    request = ask(network, params, {LAYER: ahat}, LAYER, recipe=QUICK, chunk=1)
+    with pytest.raises(UsageError, match=message):
+        list(run_jobs(request, [Job(unit, 1.0)], devices=DEVICE))
+
+
 def test_a_request_is_of_one_layer_and_says_what_it_needs(network):
     with pytest.raises(TypeError, match="units"):
         Request(model=Model(name="", network=network, params={}, statistics=Statistics({}, "")), layer=LAYER)
@@ -320,6 +337,20 @@ def test_a_call_from_within_a_transformation_is_refused(network, params, ahat, w
 
     with pytest.raises(UsageError, match="outside jit, vmap and grad"):
         within(find)(np.float32(1.0) if within is not jax.vmap else np.ones(2, np.float32))
+
+
+@pytest.mark.xfail(strict=True, reason="a request makes NumPy of ahat before anything looks")
+@pytest.mark.parametrize(
+    "within",
+    [jax.jit, jax.vmap, lambda find: jax.grad(lambda ahat: find(ahat)[1].value.sum())],
+    ids=["jit", "vmap", "grad"],
+)
+def test_a_traced_ahat_is_refused_alike(network, params, within):
+    def find(ahat):
+        return visualize_units(ask(network, params, {LAYER: ahat}, LAYER, recipe=QUICK))
+
+    with pytest.raises(UsageError, match="outside jit, vmap and grad"):
+        within(find)(np.ones((8, 8), np.float32) if within is jax.vmap else np.ones(8, np.float32))
 
 
 def test_an_accelerator_runs_many_steps_in_one_call_and_finds_the_same(network, params, ahat, monkeypatch):
