@@ -108,6 +108,7 @@ def test_the_compiled_programs_hold_no_exchange_between_devices(spies, monkeypat
     list(run.run_jobs(request, [plan.Job(unit % count, 1.0) for unit in range(len(DEVICES))]))
     if backend != "cpu":
         jax.clear_caches()
+    assert all(spy.programs for spy in spies.values())
     texts = [text for spy in spies.values() for text in spy.programs]
     assert all(f"num_partitions={len(DEVICES)}" in text for text in texts)
     assert [sharding.exchanges(text) for text in texts] == [[]] * len(texts)
@@ -147,6 +148,7 @@ def test_every_chunk_runs_one_compiled_step_and_donates_its_state(steps, caplog,
     with jax.log_compiles():
         assert [len(part) for part in run.run_jobs(request, devices=DEVICES[:3])] == [3, 3, 2]
     assert sum("Compiling jit(step_chunk)" in line for line in caplog.messages) == 1
+    assert len(states) == 3 * QUICK.steps
     for taken, given in states:
         # Keys are no part of what a step changes, but travel with it.
         assert all(array.is_deleted() for array in jax.tree.leaves(taken))
