@@ -276,7 +276,6 @@ def test_a_recipe_without_an_objective_says_what_to_do(network, params):
         step.activation(network, FAST, params, draw_clip(network), 0)
 
 
-@pytest.mark.xfail(strict=True, reason="nothing looks whether a recipe is bound")
 def test_an_unbound_recipe_with_an_objective_of_its_own_does_not_run_either(fused, params):
     """It does not know the streams: it would climb without penalties and without a bound, and say nothing."""
     own, recipe, weights = fused

@@ -297,7 +297,6 @@ def test_what_cannot_be_run_is_refused_before_it_starts(network, params, changes
         (5, "ahat must be a number > 0: conv3_fusion unit 5 has 0"),
     ],
 )
-@pytest.mark.xfail(strict=True, reason="run_jobs takes the jobs that it is given unchecked")
 def test_jobs_that_the_request_does_not_have_are_checked_as_well(network, params, unit, message):
     ahat = np.ones(8)
     ahat[5] = 0.0
@@ -339,7 +338,6 @@ def test_a_call_from_within_a_transformation_is_refused(network, params, ahat, w
         within(find)(np.float32(1.0) if within is not jax.vmap else np.ones(2, np.float32))
 
 
-@pytest.mark.xfail(strict=True, reason="a request makes NumPy of ahat before anything looks")
 @pytest.mark.parametrize(
     "within",
     [jax.jit, jax.vmap, lambda find: jax.grad(lambda ahat: find(ahat)[1].value.sum())],

@@ -57,6 +57,7 @@ def start_ascent(recipe: Recipe, key: Array, canvas: Clip, initial: Clip | None 
       canvas: shapes, as `Probe.canvas` gives them; None for a stream the layer does not see.
       initial: streams to begin from instead of noise; pixels longer than the recipe's bound are shortened to it.
     """
+    _bound(recipe)
     initial = initial or Clip()
 
     def noise(number: int, shape: Any, given: Any) -> Any:
@@ -111,6 +112,7 @@ def step_ascent(
       weights: weights of equation (1), from `recipe.weights`.
       state: from `start_ascent` or an earlier step.
     """
+    _bound(recipe)
     key = jax.random.fold_in(key, state.step)
 
     def grows(clip: Clip) -> Scalar:
@@ -136,3 +138,9 @@ def step_ascent(
         clip = clip._replace(**{recipe.fixed: getattr(state.clip, recipe.fixed)})
     info = AscentInfo(weights.activation * a - penalty, a, each, gradient_max)
     return AscentState(state.step + 1, clip, optimizer), info
+
+
+def _bound(recipe: Recipe) -> None:
+    # It would know no streams, and go without penalties and bound.
+    if not recipe.layer:
+        raise UsageError("a recipe must be bound to a layer before it runs: this one is not; use recipe.bind(probe)")

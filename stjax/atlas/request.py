@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 
 from stjax.ascent import recipes
 from stjax.ascent.recipes import Recipe
@@ -110,6 +112,7 @@ class Request:
                 f"a layer must have recorded statistics (ahat): {self.model.name} has none for {self.layer}; nearest: "
                 "stjax record"
             )
+        outermost(known[self.layer])
         return np.asarray(known[self.layer], np.float32)
 
     @property
@@ -133,10 +136,33 @@ class Request:
                 f"ahat must have one number for each of the {layer.units} units of {layer.name}: got the shape "
                 f"{self.ahat.shape}; nearest: one of shape ({layer.units},)"
             )
-        for unit, *_ in self.jobs:
+        self.check_jobs(self.jobs)
+        _ = self.bound
+
+    def check_jobs(self, jobs: Iterable[Job]) -> None:
+        """Refuses jobs of units that the layer does not have, or that have no ahat.
+
+        Raises:
+          UsageError: its text says which are allowed.
+        """
+        layer = geometry.layer(self.model.network, self.layer)
+        for unit, *_ in jobs:
             if not 0 <= unit < layer.units:
                 near = min(max(unit, 0), layer.units - 1)
                 raise UsageError(f"a unit of {layer.name} must be in 0..{layer.units - 1}: got {unit}; nearest: {near}")
             if not (self.ahat[unit] > 0 and np.isfinite(self.ahat[unit])):
                 raise UsageError(f"ahat must be a number > 0: {layer.name} unit {unit} has {self.ahat[unit]:g}")
-        _ = self.bound
+
+
+def outermost(*arrays: Any) -> None:
+    """Refuses arrays that are traced, and any call from within a trace.
+
+    Raises:
+      UsageError: its text says what may be called there.
+    """
+    # Within a trace even a constant is traced.
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((arrays, jnp.zeros(())))):
+        raise UsageError(
+            "visualize_units must be called outside jit, vmap and grad, for it compiles and runs a loop of its own; "
+            "nearest: stjax.step_ascent, which may be called anywhere"
+        )

@@ -21,7 +21,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.core import Tracer
 from jax.sharding import Mesh
 
 from stjax.ascent import step
@@ -31,7 +30,7 @@ from stjax.ascent.step import AscentState
 from stjax.ascent.transforms import centre
 from stjax.atlas import plan, sharding
 from stjax.atlas.plan import Job
-from stjax.atlas.request import Request
+from stjax.atlas.request import Request, outermost
 from stjax.compilation import jit
 from stjax.errors import UsageError
 from stjax.types import Clip, Params, Probe
@@ -172,8 +171,11 @@ def run_jobs(
       request: what is asked for.
       jobs: those to find; all of the request if None.
       devices, progress: as for `visualize_units`.
+    Raises:
+      UsageError: a job of a unit that the layer does not have, or a chunk that does not fit the device's memory.
     """
     jobs = list(request.jobs if jobs is None else jobs)
+    request.check_jobs(jobs)
     recipe, slots = request.bound, request.chunk_size
     line = sharding.unit_mesh(devices, most=-(-len(jobs) // slots))
     mesh = line if line.size > 1 else None
@@ -245,7 +247,7 @@ def visualize_units(
     Raises:
       UsageError: a chunk that does not fit the device's memory, or a call from within jit, vmap or grad.
     """
-    _outermost(request.model.params, request.initial)
+    outermost(request.model.params, request.initial)
     results = {
         one.job: (one.clip, one.summary)
         for part in run_jobs(request, devices=devices, progress=progress)
@@ -287,12 +289,3 @@ def _too_large(request: Request) -> UsageError:
         f"a chunk must fit the device's memory: {slots} units of {layer} do not; nearest: a chunk of {slots // 2}, "
         "whose results are told apart from these"
     )
-
-
-def _outermost(*arrays: Any) -> None:
-    # Within a trace even a constant is traced.
-    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((arrays, jnp.zeros(())))):
-        raise UsageError(
-            "visualize_units must be called outside jit, vmap and grad, for it compiles and runs a loop of its own; "
-            "nearest: stjax.step_ascent, which may be called anywhere"
-        )
