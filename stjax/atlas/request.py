@@ -141,8 +141,7 @@ class Request:
         self.check_jobs(self.jobs)
         if isinstance(self.bound.objective, Direction):
             raise UsageError(
-                "a request must be for units, and a direction is none: nearest: stjax.step_ascent, with the direction as "
-                "its target"
+                "a request must be for units, and a direction is none; nearest: stjax.step_ascent, with it as target"
             )
         _ = self.rounded_probe
 
