@@ -152,7 +152,8 @@ class LogOdds(_Arithmetic):
 class Direction(_Arithmetic):
     """<a_l(x), e> at one position, for any vector e: is a single unit special? (Szegedy et al., 2014)
 
-    The target is e, (channels,), used as given: scale it to unit length to compare with single units.
+    The target is e, (channels,), used as given: scale it to unit length to compare with single units. It is handed to
+    `stjax.step_ascent`; a `stjax.Request` asks for units.
 
     >>> round(float(Direction("fc6")({"fc6": jnp.asarray([[[[1.0, 5.0]]]])}, jnp.asarray([0.6, 0.8]))), 3)
     4.6
@@ -168,7 +169,7 @@ class Direction(_Arithmetic):
 
 @dataclass(frozen=True)
 class Sum(_Arithmetic):
-    """sum_i w_i f_i(x): built by arithmetic on objectives.
+    """sum_i w_i f_i(x): built by arithmetic on objectives, which read one layer where a recipe is bound to it.
 
     The target is shared by all terms, or a tuple with one target a term.
 
