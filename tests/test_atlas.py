@@ -11,7 +11,19 @@ import numpy as np
 import pytest
 from conftest import ask
 
-from stjax import FAST, MAHENDRAN, Clip, Model, Request, Statistics, TwoStream, UsageError, probe, visualize_units
+from stjax import (
+    FAST,
+    MAHENDRAN,
+    Clip,
+    Direction,
+    Model,
+    Request,
+    Statistics,
+    TwoStream,
+    UsageError,
+    probe,
+    visualize_units,
+)
 from stjax.atlas import plan
 from stjax.atlas.plan import Job
 from stjax.atlas.run import Advance, run_jobs
@@ -264,6 +276,8 @@ def test_jobs_are_asked_for_once(network):
         ({"chi": (float("inf"),)}, "chi must be a number >= 0"),
         ({"kappa": -1.0}, "kappa must be >= 0"),
         ({"kappa": float("nan")}, "kappa must be >= 0"),
+        ({"kappa": float("inf")}, "kappa must be >= 0"),
+        ({"recipe": dataclasses.replace(QUICK, objective=Direction(LAYER))}, "a direction is none"),
         ({"chunk": 0}, "chunk must be at least 1"),
         ({"seed": -1}, r"the seed must be in 0\.\.2\^64-1, the bits of a key: got -1; nearest: 0"),
         ({"seed": 1 << 64}, r"got 18446744073709551616; nearest: 18446744073709551615"),

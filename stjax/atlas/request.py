@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,6 +16,7 @@ from jax import Array
 from jax.core import Tracer
 
 from stjax.ascent import recipes
+from stjax.ascent.objectives import Direction
 from stjax.ascent.recipes import Recipe
 from stjax.ascent.regularizers import KAPPA
 from stjax.atlas import plan
@@ -127,7 +129,7 @@ class Request:
     def _check(self) -> None:
         layer = geometry.layer(self.model.network, self.layer)
         plan.check_seed(self.seed)
-        if not self.kappa >= 0:
+        if not 0 <= self.kappa < math.inf:
             raise UsageError(f"kappa must be >= 0: got {self.kappa:g}; nearest: 0")
         if self.chunk is not None and self.chunk < 1:
             raise UsageError(f"chunk must be at least 1: got {self.chunk}; nearest: 1")
@@ -137,7 +139,11 @@ class Request:
                 f"{self.ahat.shape}; nearest: one of shape ({layer.units},)"
             )
         self.check_jobs(self.jobs)
-        _ = self.bound
+        if isinstance(self.bound.objective, Direction):
+            raise UsageError(
+                "a request must be for units, and a direction is none; nearest: stjax.step_ascent, with it as target"
+            )
+        _ = self.rounded_probe
 
     def check_jobs(self, jobs: Iterable[Job]) -> None:
         """Refuses jobs of units that the layer does not have, or that have no ahat.
