@@ -37,6 +37,9 @@ CHECKED = (
 )
 
 
+TESTS = pytest.StashKey[int]()
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-shape-check", action="store_true", help="do not check the shapes in stjax's annotations")
 
@@ -125,6 +128,15 @@ def ask(network: Any, params: Any, ahat: Any, layer: str, **changes: Any) -> Req
 
     model = Model(name="slim", network=network, params=params, statistics=Statistics(ahat, "noise"))
     return Request(**{"model": model, "layer": layer, "units": [0]} | changes)
+
+
+@pytest.fixture(autouse=True)
+def forget_programs(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Drops now and then what JAX has compiled: a worker that keeps thousands of programs grows to 4 GB and crawls."""
+    yield
+    request.config.stash[TESTS] = request.config.stash.get(TESTS, 0) + 1
+    if request.config.stash[TESTS] % 200 == 0:
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="session")
