@@ -127,7 +127,8 @@ def test_compiled_functions_keep_signature_and_help(name):
     assert parameters[0] == "program"
     assert len(parameters) >= 4
     shown = pydoc.plain(pydoc.render_doc(function))
-    assert f"{name}(program" in shown
+    # From Python 3.13 on a long signature has one parameter a line.
+    assert re.search(rf"{name}\(\s*program", shown)
     assert inspect.getdoc(function) in shown
 
 

@@ -105,6 +105,7 @@ def test_a_video_network_goes_through_all_of_it(here, typed):
     assert (code, "steps" in complained) == (2, True)
 
 
+@pytest.mark.slow
 def test_two_streams_that_both_see_frames(here, typed):
     words = ("visualize", "both", "-m", "their_networks:two_rgb", "--units", "0:1", "--chi", "10,0", "--steps", STEPS)
     code, _, complained = typed(*words, "--out", "out")
@@ -134,6 +135,7 @@ def test_a_network_of_stills_has_one_column(here, typed):
     assert len(list(Path("out/arrays").rglob("*-appearance.png"))) == 4
 
 
+@pytest.mark.slow
 def test_a_user_s_network_is_its_own_whatever_it_was_called_by(here):
     """The checksum follows from parameters and computation, not from a name or an address in memory."""
     module, params, clip = toys.video()
