@@ -25,6 +25,15 @@ def printable(text: object) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
+def one_line(error: Exception) -> str:
+    """What somebody else's error says, in one line of some length at most; "" if it says nothing.
+
+    >>> one_line(ValueError("  out of    luck "))
+    'out of luck'
+    """
+    return " ".join(str(error).split())[:300]
+
+
 class UsageError(ValueError):
     """A request that cannot be met as it stands. Its text is one line, fit for a terminal: see `printable`."""
 

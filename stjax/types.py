@@ -6,7 +6,7 @@ Arrays travel in NamedTuples; what shapes a program is a frozen dataclass, compa
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -209,6 +209,19 @@ class Probe:
             )
             for each in self.inputs
         })  # fmt: skip
+
+
+def shapes(inputs: Iterable[Input], lead: tuple[int, ...] = ()) -> Clip:
+    """What inputs are shaped like, as a Clip of shapes: for tracing without numbers.
+
+    Args:
+      inputs: of a network, or some of them; the others are None.
+      lead: lengths of batch axes.
+
+    >>> shapes((Input(name="appearance", kind="rgb", shape=(1, 8, 8, 3)),), (2,)).appearance.shape
+    (2, 1, 8, 8, 3)
+    """
+    return Clip(**{each.name: jax.ShapeDtypeStruct((*lead, *each.shape), jnp.float32) for each in inputs})
 
 
 def streams(inputs: tuple[Input, ...], clip: Clip) -> list[tuple[Input, Any]]:

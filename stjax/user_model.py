@@ -17,12 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from stjax.analysis.calibration import calibrated
-from stjax.errors import UsageError, nearest
+from stjax.errors import UsageError, nearest, one_line
 from stjax.model import Model, Part, Statistics
 from stjax.networks.adapted import Adapted
 from stjax.networks.discovery import describe
 from stjax.preprocess import Preprocessing
-from stjax.types import Clip
+from stjax.types import shapes
 
 EXPECTED = "a stjax.Model, or (module, params), or (module, params, stjax.Clip(...))"
 """What a factory returns."""
@@ -104,8 +104,7 @@ def fingerprint(network: Adapted, params: Any) -> str:
         array = jax.random.key_data(leaf) if keys else leaf
         digest.update(f"{jax.tree_util.keystr(path)} {np.shape(array)} {np.asarray(array).dtype}\n".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
-    shapes = Clip(**{each.name: jax.ShapeDtypeStruct(each.shape, jnp.float32) for each in network.inputs})
-    program = str(jax.make_jaxpr(dataclasses.replace(network, until=None).computed)(params, shapes))
+    program = str(jax.make_jaxpr(dataclasses.replace(network, until=None).computed)(params, shapes(network.inputs)))
     digest.update(re.sub(r"0x[0-9a-f]+", "", program).encode())
     return digest.hexdigest()
 
@@ -141,4 +140,4 @@ def _imported(text: str) -> Callable[[], Any]:
 
 
 def _words(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    return f"{type(error).__name__}: {one_line(error)}"

@@ -16,25 +16,17 @@ import numpy as np
 import pytest
 import writers
 from serving import Server, serving
-from writers import WIDTHS, tower, write
+from writers import tower, write
 
 from stjax import UsageError
 from stjax.convert import answers, download
 from stjax.convert.download import cache
 from stjax.convert.release import Held, Release
 from stjax.convert.releases import RELEASES, release_named
-from stjax.networks.two_stream import TwoStream
 
 DATA = np.random.default_rng(0).bytes(3_000_000)
 # One whose contents are told; the others are told by their checksum.
-STREAM = TwoStream(
-    widths=(WIDTHS[:2], WIDTHS[2:4], WIDTHS[4:7], WIDTHS[7:10], WIDTHS[10:]),
-    dense=(8, 9),
-    num_classes=6,
-    input_size=64,
-    fusion="late",
-    streams=("appearance",),
-)
+STREAM = writers.network()
 HELD = Held("matconvnet", STREAM)
 fetch = functools.partial(download.fetch, insecure=True)
 

@@ -20,7 +20,6 @@ from stjax.convert import releases, store
 from stjax.convert.release import Held, Release
 from stjax.files import checksum
 from stjax.model import Part
-from stjax.networks.two_stream import TwoStream
 
 
 @pytest.fixture(autouse=True)
@@ -154,16 +153,7 @@ def test_download_lists_and_refuses(capsys, monkeypatch, tmp_path):
 
 
 def here(port: int) -> Release:
-    widths = writers.WIDTHS
-    network = TwoStream(
-        widths=(widths[:2], widths[2:4], widths[4:7], widths[7:10], widths[10:]),
-        dense=(8, 9),
-        num_classes=6,
-        input_size=64,
-        fusion="late",
-        streams=("appearance",),
-    )
-    held = Held("matconvnet", network)
+    held = Held("matconvnet", writers.network())
     return Release("here", f"http://127.0.0.1:{port}/here.mat", "a file", "none to speak of", held)
 
 

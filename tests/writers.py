@@ -20,6 +20,7 @@ from stjax.convert import conversion
 from stjax.convert.two_stream.options import TwoStreamOptions
 from stjax.convert.two_stream.streams import Translation, translate
 from stjax.convert.two_stream.tables import CONVOLUTIONS, HEAD, TORCHVISION_STD
+from stjax.networks.two_stream import TwoStream
 
 WIDTHS = (2, 3, 3, 4, 4, 4, 5, 5, 6, 6, 6, 6, 7)
 SIDE = 2
@@ -47,6 +48,18 @@ def tower(channels: int = 3, *, classes: int = 5, head: bool = True, seed: int =
     if channels == 3:
         made["conv1_1"]["kernel"] *= np.asarray([1.2, 1.0, 0.8], np.float32).reshape(1, 1, 3, 1)
     return made
+
+
+def network() -> TwoStream:
+    """What a tower of six classes is converted to: a stream on its own."""
+    return TwoStream(
+        widths=(WIDTHS[:2], WIDTHS[2:4], WIDTHS[4:7], WIDTHS[7:10], WIDTHS[10:]),
+        dense=(8, 9),
+        num_classes=6,
+        input_size=SIDE << 5,
+        fusion="late",
+        streams=("appearance",),
+    )
 
 
 def fusion(form: str, seed: int = 7) -> dict[str, np.ndarray]:

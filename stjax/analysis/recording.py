@@ -21,7 +21,7 @@ from stjax.errors import UsageError
 from stjax.files import checksum
 from stjax.model import Model, Statistics
 from stjax.training import generated
-from stjax.types import Clip, Input
+from stjax.types import Clip, Input, shapes
 from stjax.video import dataset
 from stjax.video.clips import stills
 
@@ -121,9 +121,8 @@ def takes_photographs(model: Model) -> bool:
     some = stills(inputs)
     if len(some) in (0, len(inputs)):
         return bool(some)
-    clip = Clip(**{each.name: jax.ShapeDtypeStruct(each.shape, np.float32) for each in some})
     try:
-        jax.eval_shape(lambda params, clip: model.network.apply({"params": params}, clip), model.params, clip)
+        jax.eval_shape(lambda params, clip: model.network.apply({"params": params}, clip), model.params, shapes(some))
     except Exception:
         # Whatever it says of a clip that lacks a stream: it is code of others.
         return False

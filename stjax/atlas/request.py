@@ -24,7 +24,7 @@ from stjax.atlas.plan import Job
 from stjax.errors import UsageError
 from stjax.model import Model
 from stjax.networks import geometry
-from stjax.types import Clip, Probe
+from stjax.types import Clip, Layer, Probe
 
 CHI = (10.0, 5.0, 1.0, 0.0)
 """Slownesses that are shown if none are asked for: slow motion first, and 0, where speed is left free."""
@@ -72,16 +72,19 @@ class Request:
         self._check()
 
     @cached_property
+    def described(self) -> Layer:
+        """The layer, as the network describes it."""
+        return geometry.layer(self.model.network, self.layer)
+
+    @cached_property
     def unbound(self) -> Recipe:
         """The recipe, as it is for any layer."""
-        found = geometry.layer(self.model.network, self.layer)
-        return self.recipe or recipes.suited(found)
+        return self.recipe or recipes.suited(self.described)
 
     @cached_property
     def probe(self) -> Probe:
         """What a unit of the layer is shown: the whole input, if the objective reads more of the map than the unit."""
-        found = geometry.layer(self.model.network, self.layer)
-        whole = getattr(self.unbound.objective_for(found), "whole", False)
+        whole = getattr(self.unbound.objective_for(self.described), "whole", False)
         return geometry.probe(self.model.network, self.layer, whole=whole)
 
     @cached_property
@@ -127,7 +130,7 @@ class Request:
         return self.chunk or plan.chunk(self.rounded_probe, self.bound, self.model.params)
 
     def _check(self) -> None:
-        layer = geometry.layer(self.model.network, self.layer)
+        layer = self.described
         plan.check_seed(self.seed)
         if not 0 <= self.kappa < math.inf:
             raise UsageError(f"kappa must be >= 0: got {self.kappa:g}; nearest: 0")
@@ -151,7 +154,7 @@ class Request:
         Raises:
           UsageError: its text says which are allowed.
         """
-        layer = geometry.layer(self.model.network, self.layer)
+        layer = self.described
         for unit, *_ in jobs:
             if not 0 <= unit < layer.units:
                 near = min(max(unit, 0), layer.units - 1)

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 import jax
-import jax.numpy as jnp
 
 from stjax.errors import UsageError
 from stjax.networks import configuration
 from stjax.networks.adapted import Adapted
 from stjax.networks.configuration import WIDEST, Reader, chosen, number, optional, ordered, text, truth, tuple_of, whole
-from stjax.types import AXES, STREAMS, Clip, Extent, Field, Input, Layer, Params, Role
+from stjax.types import AXES, STREAMS, Extent, Field, Input, Layer, Params, Role, shapes
 
 LARGEST = 4096
 """Pixels a side, frames, fields, and what is counted in them."""
@@ -43,8 +42,7 @@ def check(network: Adapted, params: Params, source: str) -> None:
     Raises:
       UsageError: one that it does not have, or of other shape.
     """
-    clip = Clip(**{each.name: jax.ShapeDtypeStruct(each.shape, jnp.float32) for each in network.inputs})
-    _, maps = jax.eval_shape(network.computed, params, clip)
+    _, maps = jax.eval_shape(network.computed, params, shapes(network.inputs))
     known = {each.name for each in network.inputs}
     for layer in network.layers:
         expected = (*layer.grid, layer.units)

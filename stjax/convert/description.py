@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from stjax import networks
 from stjax.convert import declared
 from stjax.convert.tensors import parsed
-from stjax.errors import UsageError
+from stjax.errors import UsageError, one_line
 from stjax.model import Origin, Part, Statistics
 from stjax.networks import configuration
 from stjax.networks.adapted import Adapted
@@ -173,7 +173,7 @@ def _network(values: Mapping[str, Any], arrays: int) -> Network:
         raise
     # Values that are each in range may still make no network, and each architecture says so in its own way.
     except Exception as error:
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        reason = one_line(error) or type(error).__name__
         raise Malformed(f"its configuration makes no network of the architecture {name}: {reason}") from None
     return network
 

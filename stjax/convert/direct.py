@@ -11,7 +11,7 @@ from stjax.convert import folding, plausibility, store
 from stjax.convert.published import Published, class_names, made, rgb_mean
 from stjax.convert.table import Table, lay_out
 from stjax.convert.tree import unflatten
-from stjax.errors import UsageError, nearest
+from stjax.errors import UsageError, nearest, one_line
 from stjax.model import Model, Part, Statistics
 from stjax.preprocess import Preprocessing
 from stjax.types import Network
@@ -129,7 +129,7 @@ def build(table: Table, arrays: dict[str, np.ndarray]) -> Network:
     except Exception as error:
         raise UsageError(
             f"a network of {table.architecture} must be one that the sizes of the table {table.name} make: "
-            f"{' '.join(str(error).split())[:300] or type(error).__name__}"
+            f"{one_line(error) or type(error).__name__}"
         ) from None
 
 

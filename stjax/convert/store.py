@@ -20,11 +20,11 @@ from stjax.convert import declared, description, tensors
 from stjax.convert.description import Description, from_json, to_json
 from stjax.convert.tensors import Opened, parsed
 from stjax.convert.tree import flatten, unflatten
-from stjax.errors import UsageError, printable
+from stjax.errors import UsageError, one_line, printable
 from stjax.model import Model, Statistics
 from stjax.networks.adapted import Adapted
 from stjax.networks.configuration import Malformed
-from stjax.types import Clip, Network, Params
+from stjax.types import Network, Params, shapes
 
 MARK = "stjax"
 """The name in a file's metadata by which a network of ours is known."""
@@ -53,14 +53,14 @@ def parameter_shapes(network: Network) -> dict[str, tuple[int, ...]]:
             f"a network must have init(key, clip), to say which parameters it has: {type(module).__name__} has none"
         )
     lead = (1,) if getattr(network, "batched", True) else ()
-    clip = Clip(**{each.name: jax.ShapeDtypeStruct((*lead, *each.shape), jnp.float32) for each in network.inputs})
+    clip = shapes(network.inputs, lead)
     try:
         variables = jax.eval_shape(init, jax.random.key(0), clip)
     # Whatever a network does with sizes that do not go together: flax, JAX and NumPy each raise errors of their own.
     except Exception as error:
         raise UsageError(
             f"a network must be able to start on the clip that it declares: {type(module).__name__}: "
-            f"{' '.join(str(error).split())[:300] or type(error).__name__}"
+            f"{one_line(error) or type(error).__name__}"
         ) from None
     return {name: leaf.shape for name, leaf in _own(variables).items()}
 

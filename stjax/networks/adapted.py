@@ -17,6 +17,7 @@ from flax import nnx
 from jax import Array
 
 from stjax.errors import UsageError
+from stjax.networks.geometry import ALONG
 from stjax.types import Activations, Clip, Input, Layer, streams
 
 CLASSES = "classes"
@@ -108,7 +109,7 @@ def _completed(inputs: tuple[Input, ...], clip: Clip) -> Clip:
     absent = [each for each in inputs if getattr(clip, each.name) is None]
     for each in absent if given else ():
         shape = list(each.shape)
-        for axis in ("time", "height", "width"):
+        for axis in ALONG:
             other, x = given[0]
             if other.length(axis) == each.length(axis):
                 shape[each.axis(axis)] = x.shape[other.axis(axis)]

@@ -17,11 +17,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stjax.errors import UsageError
+from stjax.errors import UsageError, one_line
 from stjax.networks import geometry
 from stjax.networks.adapted import CLASSES, Adapted
 from stjax.networks.reach import reaching
-from stjax.types import AXES, CHANNELS, STREAMS, Activations, Clip, Extent, Field, Input, Layer
+from stjax.types import AXES, CHANNELS, STREAMS, Activations, Clip, Extent, Field, Input, Layer, shapes
 
 DRAWS = 3
 """Of noise. Small layers of 4 channels behind two ReLUs and a pooling showed their whole field in 2."""
@@ -92,26 +92,22 @@ def _input(name: str, x: Any) -> tuple[Input, bool]:
     return Input(name=name, kind=kind, shape=shape, slow=slow), batched
 
 
-def _shapes(inputs: Sequence[Input]) -> Clip:
-    return Clip(**{each.name: jax.ShapeDtypeStruct(each.shape, jnp.float32) for each in inputs})
-
-
 def _tried(network: Adapted, params: Any, *, both: bool) -> Adapted:
     """The network, batched or not, whichever its module takes."""
     failures = []
     for batched in (False, True) if both else (network.batched,):
         candidate = replace(network, batched=batched)
         try:
-            jax.eval_shape(candidate.computed, params, _shapes(candidate.inputs))
+            jax.eval_shape(candidate.computed, params, shapes(candidate.inputs))
         except UsageError:
             raise
         # Whatever a stranger's code may raise.
         except Exception as error:
-            failures.append(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+            failures.append(f"{type(error).__name__}: {one_line(error)}")
         else:
             return candidate
-    shapes = ", ".join(f"{each.name} {each.shape}" for each in network.inputs)
-    raise UsageError(f"a network must take the clip that it declares, {shapes}: it raised {failures[0]}")
+    listed = ", ".join(f"{each.name} {each.shape}" for each in network.inputs)
+    raise UsageError(f"a network must take the clip that it declares, {listed}: it raised {failures[0]}")
 
 
 def _maps(network: Adapted, params: Any, inputs: Sequence[Input] | None = None) -> dict[str, tuple[int, ...]]:
@@ -123,8 +119,8 @@ def _maps(network: Adapted, params: Any, inputs: Sequence[Input] | None = None) 
         order[:] = maps
         return maps
 
-    shapes = jax.eval_shape(traced, params, _shapes(inputs or network.inputs))
-    return {name: shapes[name].shape for name in order}
+    maps = jax.eval_shape(traced, params, shapes(inputs or network.inputs))
+    return {name: maps[name].shape for name in order}
 
 
 def _checked(network: Adapted, params: Any, declared: Sequence[Layer]) -> tuple[Layer, ...]:
@@ -154,7 +150,7 @@ class Box(NamedTuple):
 
 def _found(network: Adapted, params: Any) -> tuple[Layer, ...]:
     maps = _maps(network, params)
-    reached = reaching(lambda p, c: network.computed(p, c)[1], params, _shapes(network.inputs))
+    reached = reaching(lambda p, c: network.computed(p, c)[1], params, shapes(network.inputs))
     supports = _supports(network, params, maps)
     layers = []
     for name, shape in maps.items():
@@ -272,20 +268,20 @@ def _trusted(network: Adapted, params: Any) -> tuple[Layer, ...]:
         starts = [start for start, _ in geometry.windows_of(network, layer)]
         shift = tuple(-e.stride if e and start else 0 for e, start in zip(layer.field, starts, strict=True))
         rolled = values(params, _rolled(network, clips[0], shift))
-        middle = tuple((n - 1) // 2 for n in layer.grid)
+        middle = _places(layer.grid)[0]
         there = tuple(m - bool(s) for m, s in zip(middle, shift, strict=True))
         expected, scale = plain[layer.name][middle], float(jnp.abs(plain[layer.name]).max())
-        same = all(
-            float(jnp.abs(a - expected).max()) <= TOLERANCE * max(scale, 1e-30)
-            for a in (outside[layer.name][middle], rolled[layer.name][there])
-        )
+
+        def equal(value: Any, expected: Any = expected, scale: float = scale) -> bool:
+            return float(jnp.abs(value - expected).max()) <= TOLERANCE * max(scale, 1e-30)
+
+        same = equal(outside[layer.name][middle]) and equal(rolled[layer.name][there])
         same = same and _cut_runs(network, params, probe.inputs, layer)
         if same and _cut_behind(network, layer, probe.inputs):
             part = jax.jit(lambda p, c, name=layer.name: network.computed(p, c)[1][name])(
                 params, _cut(network, layer, clips[0])
             )
-            value = part[tuple((n - 1) // 2 for n in part.shape[:3])]
-            same = float(jnp.abs(value - expected).max()) <= TOLERANCE * max(scale, 1e-30)
+            same = equal(part[_places(part.shape[:3])[0]])
         layers.append(replace(layer, cuttable=same))
     return tuple(layers)
 
