@@ -89,7 +89,8 @@ def load_factory(text: str) -> Model:
         return made if made.statistics.ahat else calibrated(made)
     if not (isinstance(made, tuple) and len(made) in (2, 3)):
         raise UsageError(f"a factory must return {EXPECTED}: {text} returned a {type(made).__name__}")
-    return wrap(*made, name=text.partition(":")[2])
+    # Not the factory alone: many are called `make`, and folders are named after this.
+    return wrap(*made, name=text.replace(":", "."))
 
 
 def fingerprint(network: Adapted, params: Any) -> str:

@@ -69,7 +69,7 @@ def test_the_network_recipe_works_on_the_command_line(tmp_path: Path) -> None:
         assert run.returncode == 0, run.stderr
         outputs.append(run.stdout)
     assert {"first", "second"} <= set(re.findall(r"\w+", outputs[0]))
-    assert (tmp_path / "atlas" / "make" / "second" / "index.html").is_file()
+    assert (tmp_path / "atlas" / "my_networks.make" / "second" / "index.html").is_file()
     assert len(list((tmp_path / "atlas").rglob("*.npz"))) == 4
 
 

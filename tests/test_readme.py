@@ -186,7 +186,7 @@ class Reader:
         with self.monkeypatch.context() as patch:
             patch.setattr(argparse.ArgumentParser, "parse_args", parsed)
             patch.setattr(sys, "argv", words)
-            patch.syspath_prepend(ROOT / "scripts")
+            patch.syspath_prepend((ROOT / words[0]).parent)  # as Python does for a script
             with pytest.raises(ParsedError):
                 runpy.run_path(str(ROOT / words[0]), run_name="__main__")
 

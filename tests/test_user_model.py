@@ -140,11 +140,20 @@ def test_a_user_s_network_is_its_own_whatever_it_was_called_by(here):
     """The checksum follows from parameters and computation, not from a name or an address in memory."""
     module, params, clip = toys.video()
     model = wrap(module, params, clip, name="a")
-    assert load_factory("their_networks:video").checksum == model.checksum == wrap(*toys.video()).checksum
+    named = load_factory("their_networks:video")
+    assert named.name == "their_networks.video"
+    assert named.checksum == model.checksum == wrap(*toys.video()).checksum
     moved = jax.tree.map(lambda a: a + 1e-3, params)
     assert fingerprint(model.network, moved) != model.checksum
     other = toys.Video(num_classes=4)
     assert wrap(other, other.init(jax.random.key(0), clip), clip).checksum != model.checksum
+
+
+def test_without_a_folder_results_go_where_module_and_factory_say(here, typed):
+    words = ("visualize", "first", "-m", "their_networks:still", "--units", "0:1", "--steps", 1)
+    code, said, complained = typed(*words)
+    assert code == 0, complained
+    assert "atlas/their_networks.still/first/index.html" in said
 
 
 def test_statistics_of_one_s_own(here, typed):

@@ -31,11 +31,15 @@ def record(
     clips: Annotated[
         list[Path] | None, typer.Option(help="A further video, in whatever FFmpeg reads; may be given several times.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the places of crops, and of generated clips.")] = 0,
-    moments: Annotated[int, typer.Option(help="Moments of each shot of a clip, 1..24.")] = 8,
-    crops: Annotated[int, typer.Option(help="Crops of each moment.")] = 3,
-    photo_crops: Annotated[int, typer.Option(help="Crops of each photograph at each of three scales.")] = 2,
-    generated: Annotated[int, typer.Option(help="Generated clips of each of the 28 classes; 0 for none.")] = 2,
+    seed: Annotated[int, typer.Option(help="Seed of the places of crops, and of generated clips.")] = 0,
+    moments: Annotated[int, typer.Option(help="How many moments of each shot of a video to take, 1..24.")] = 8,
+    crops: Annotated[int, typer.Option(help="How many crops of each moment to take.")] = 3,
+    photo_crops: Annotated[
+        int, typer.Option(help="How many crops of each photograph to take at each of three scales.")
+    ] = 2,
+    generated: Annotated[
+        int, typer.Option(help="How many generated clips of each of 28 classes to show; 0 for none.")
+    ] = 2,
 ) -> None:
     """Record the largest activation of every unit (ahat) over photographs, clips and generated motion.
 

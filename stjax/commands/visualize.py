@@ -132,7 +132,7 @@ def visualize(
 def _folder(out: str | None, model: str, layer: str) -> Path:
     if out == "":
         raise UsageError("the output folder must have a name: got ''; nearest: --out atlas")
-    name = model.rpartition(":")[2] if ":" in model else Path(model).stem
+    name = model.replace(":", ".") if ":" in model else Path(model).stem
     folder = Path("atlas", name, bare(layer)) if out is None else Path(out)
     if re.match(r"\w\w+:/", str(folder)):
         raise UsageError(f"the output folder must be a local or mounted one: got {folder}; mount it, with gcsfuse say")
