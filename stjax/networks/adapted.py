@@ -55,9 +55,9 @@ class Adapted:
             return scores if len(present) == len(self.inputs) else None, {name: maps[name] for name in reached}
         return None, {name: maps[name] for name in reached[: reached.index(self.until) + 1]}
 
-    def for_layer(self, name: str, exact: bool) -> Adapted | None:
+    def for_layer(self, name: str, exact: tuple[bool, bool, bool]) -> Adapted | None:
         """The network as far as a layer; there is no exact form: a module pads as it does."""
-        return None if exact else replace(self, until=name)
+        return None if any(exact) else replace(self, until=name)
 
     def computed(self, params: Any, clip: Clip) -> tuple[Array | None, Activations]:
         """What the module returns, in our shapes and the module's order. A stream that is absent is shown as zeros.

@@ -102,8 +102,8 @@ def probe(network: Network, name: str, *, whole: bool = False) -> Probe:
 
     Args:
       network: says what its layers see. If it has a method `for_layer(name, exact)`, that gives the network that
-        computes this layer alone; with `exact` one that pads nothing on y and x, so that the field makes a map of
-        1 x 1, or None if it has no such form.
+        computes this layer alone. `exact` says for t, y and x whether it is to pad nothing there, so that the field
+        makes a map of length 1; None is the answer of a network that has no such form.
       name: of a layer.
       whole: the whole input in any case, for an objective that reads more of the map than one unit.
     Raises:
@@ -123,17 +123,21 @@ def probe(network: Network, name: str, *, whole: bool = False) -> Probe:
         length if length is None or whole or not found.cuttable else stop - start
         for length, (start, stop) in zip(lengths, windows_of(network, found), strict=True)
     ]
-    fits = [
-        _inside(length, extent, positions)
-        for length, extent, positions in zip(lengths[1:], found.field[1:], found.grid[1:], strict=True)
-    ]
+    exact = tuple(
+        found.cuttable and not whole and _inside(length, extent, positions)
+        for length, extent, positions in zip(lengths, found.field, found.grid, strict=True)
+    )
     for_layer = getattr(network, "for_layer", None)
-    exact = for_layer(name, True) if for_layer and all(fits) and not whole else None
-    if exact is not None:
-        windows[1:] = [extent.side for extent in found.field[1:] if extent]
-    narrowed = exact or (for_layer(name, False) if for_layer else network)
+    narrowed = for_layer(name, exact) if for_layer and any(exact) else None
+    if narrowed is None:
+        exact = (False,) * 3
+        narrowed = for_layer(name, exact) if for_layer else network
+    windows = [
+        extent.side if alone and extent else window
+        for alone, extent, window in zip(exact, found.field, windows, strict=True)
+    ]
     cut = tuple(_cut(each, windows) for each in inputs)
-    return Probe(network=narrowed, layer=found, inputs=cut, whole=exact is None and windows == lengths)
+    return Probe(network=narrowed, layer=found, inputs=cut, whole=not any(exact) and windows == lengths)
 
 
 def windows_of(network: Network, found: Layer) -> tuple[tuple[int, int], ...]:

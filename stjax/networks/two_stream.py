@@ -171,9 +171,15 @@ class TwoStream(nn.Module):
             raise UsageError(f"a layer must be one of the network's: {layer!r} is not; {nearest(layer, names)}")
         return (layer.partition("/")[0],) if "/" in layer else STREAMS
 
-    def for_layer(self, layer: str, exact: bool) -> TwoStream:
-        """The network as far as a layer; with `exact` it pads nothing on y and x. See `geometry.probe`."""
-        return self.clone(padding="VALID" if exact else "SAME", until=layer, backward="uphill")
+    def for_layer(self, layer: str, exact: tuple[bool, bool, bool]) -> TwoStream | None:
+        """The network as far as a layer, padding nothing on y and x if `exact` says so for both. See `geometry.probe`.
+
+        On t nothing is padded but in a 3-D fusion, and there always, so that one sample will do.
+        """
+        _, y, x = exact
+        if any(exact) and not (y and x):
+            return None
+        return self.clone(padding="VALID" if y else "SAME", until=layer, backward="uphill")
 
     def _layer(self, layer: str) -> Layer:
         name = layer.rpartition("/")[2]
