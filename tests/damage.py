@@ -11,10 +11,11 @@ import random
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+import bundles
 import hostile
 from writers import LAYOUTS, dag, dag_params, field, keras3, tower, varint, write
 
@@ -38,6 +39,8 @@ MATLAB = (
 JSON = (b"[" * 2000, b"{", b"]", b"-1", b"9" * 5000, b'"a":', b",", b"1e999", b"\\u001b[2J", b'"data_offsets":[0,8]')
 ZIP = (b"PK\1\2", b"PK\5\6", b"PK\6\6", b"PK\3\4", b"\xff\xff\xff\xff", b"\1\0\x18\0" + b"\xff" * 24)
 
+TABLE = (b"\0\0\0", b"\1\0\0", b"\0\1\0a" * 40, b"\0\0\0\0\1\0\0\0", varint(1 << 40) * 3, field(3, 1), field(7, b"a"))
+
 
 class Seed(NamedTuple):
     """A whole file to be damaged.
@@ -47,6 +50,8 @@ class Seed(NamedTuple):
     around: what makes a file of them.
     fragments: pieces that mean something to its reader.
     checked: whether every value of the file stands under a checksum: none may come out changed.
+    end: of the file's name.
+    beside: files that belong to it and are not damaged, by how their names end.
     """
 
     name: str
@@ -54,6 +59,16 @@ class Seed(NamedTuple):
     around: Callable[[bytes], bytes] = bytes
     fragments: tuple[bytes, ...] = ()
     checked: bool = False
+    end: str = ""
+    beside: Mapping[str, bytes] = {}
+
+    def write(self, number: int, path: Path) -> Path:
+        """The file, damaged so, and what belongs to it; the path that is to be read."""
+        for end, content in self.beside.items():
+            path.with_name(path.name + end).write_bytes(content)
+        path = path.with_name(path.name + self.end)
+        path.write_bytes(self.damaged(number))
+        return path
 
     def damaged(self, number: int) -> bytes:
         """A file with damage of its own for each number; 0 is the file as it was."""
@@ -107,6 +122,7 @@ def seeds(folder: Path) -> Iterator[Seed]:
                 JSON,
             )
     yield _compressed()
+    yield from _checkpoints()
 
 
 def _pickle_of(name: str, data: bytes) -> Seed:
@@ -128,6 +144,19 @@ def _compressed() -> Seed:
         size = struct.unpack_from("<II", data, at)[1]
         found, at = zlib.decompress(data[at + 8 : at + 8 + size]), at + 8 + size
     return Seed("MatConvNet DagNN, inside what is compressed", found, lambda c: hostile.mat(hostile.pressed(c)), MATLAB)
+
+
+def _checkpoints() -> Iterator[Seed]:
+    """The index of a checkpoint, a shard, and the entries under the index's checksums."""
+    arrays = {f"{layer}/{leaf}": values for layer, leaves in tower().items() for leaf, values in leaves.items()}
+    files = bundles.bundle(arrays, shards=2, size=200)
+    for end in (".index", ".data-00001-of-00002"):
+        beside = {name: content for name, content in files.items() if name != end}
+        yield Seed(f"TensorFlow, its {end}", files[end], bytes, (*WIRE, *TABLE), checked=True, end=end, beside=beside)
+    rows, beside = bundles.laid(arrays)
+    inside, fragments = bundles.content(rows), (*WIRE, *TABLE)
+    name = "TensorFlow, inside its index"
+    yield Seed(name, inside, lambda changed: bundles.joined([changed]), fragments, end=".index", beside=beside)
 
 
 def hdf5_seeds(folder: Path) -> Iterator[Seed]:

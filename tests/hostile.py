@@ -1,7 +1,8 @@
 """Files made to hang a reader, to fill the memory, or to pass with wrong values: small, and wrong in one way each.
 
-`ATTACKS` is name -> a function of a magnitude n and a path that returns bytes, or writes the file itself. Bytes of a
-hostile file grow with n at most in proportion; what a careless reader does for it grows faster, or is for ever.
+`ATTACKS` is name -> a function of a magnitude n and a path that returns bytes, or those of several files by how their
+names end, or writes the file itself. Bytes of a hostile file grow with n at most in proportion; what a careless reader
+does for it grows faster, or is for ever.
 """
 
 from __future__ import annotations
@@ -12,15 +13,16 @@ import pickle
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import bundles
 import numpy as np
 import writers
 from writers import field, varint
 
-Attack = Callable[[int, Path], bytes | None]
+Attack = Callable[[int, Path], bytes | Mapping[str, bytes] | None]
 
 U32, U64 = struct.Struct("<I").pack, struct.Struct("<Q").pack
 GIBIBYTE = 1 << 30
@@ -417,6 +419,88 @@ MATLAB: dict[str, Callable[[int], bytes]] = {
 }  # fmt: skip
 
 
+# TensorFlow
+
+
+def tensor_at(
+    offset: int = 0, size: int = 4, shape: tuple[int, ...] = (1,), kind: int = 1, shard: int = 0, more: bytes = b""
+) -> bytes:
+    """What an index says of four bytes, or says wrongly."""
+    return bundles.described(kind, shape, shard, offset, size, bundles.masked(b"abcd"), more)
+
+
+def tensors(rows: list[tuple[bytes, bytes]]) -> dict[str, bytes]:
+    """A checkpoint of four bytes, and whatever rows."""
+    return {".index": bundles.table([bundles.header(), *rows]), ".data-00000-of-00001": b"abcd"}
+
+
+def rows_of(*contents: bytes) -> dict[str, bytes]:
+    """A checkpoint whose blocks are anything."""
+    return {".index": bundles.joined(list(contents)), ".data-00000-of-00001": b"abcd"}
+
+
+def handles(places: list[tuple[int, int]], behind: bytes = b"") -> dict[str, bytes]:
+    """A checkpoint whose blocks are said to be anywhere."""
+    data = bundles.block(bundles.content([bundles.header(), (b"a", tensor_at())])) + behind
+    rows = [(b"%08d" % i, varint(begin) + varint(size)) for i, (begin, size) in enumerate(places)]
+    return {".index": data + bundles.ends(len(data), rows), ".data-00000-of-00001": b"abcd"}
+
+
+def growing(n: int) -> dict[str, bytes]:
+    """Keys each of which is the one before and a letter more."""
+    value = tensor_at()
+    rows = [varint(i) + b"\1" + varint(len(value)) + b"a" + value for i in range(n // 30)]
+    return rows_of(bundles.entry(*bundles.header()) + b"".join(rows) + U32(0) + U32(1))
+
+
+def spoiled(files: dict[str, bytes], end: str, at: int) -> dict[str, bytes]:
+    """One bit changed."""
+    data = bytearray(files[end])
+    data[at] ^= 4
+    return files | {end: bytes(data)}
+
+
+WHOLE = bundles.one(tensor_at())
+TENSORFLOW: dict[str, Callable[[int], dict[str, bytes]]] = {
+    "one block under many places": lambda n: handles([(0, 40)] * (n // 12)),
+    "blocks within one another": lambda n: handles([(i, n - i) for i in range(n // 12)], bytes(n)),
+    "a block beyond the table": lambda n: handles([(0, 1000 + n)]),
+    "a block beyond all numbers": lambda n: handles([((1 << 63) - n, 1 << 62)]),
+    "nothing but blocks": lambda n: rows_of(*[bundles.content([])] * (n // 25)),
+    "nothing but entries": lambda n: rows_of(
+        bundles.entry(*bundles.header()) + b"\0\0\0" * (n // 3) + U32(0) + U32(1)
+    ),
+    "keys that grow": growing,
+    "a long key": lambda n: tensors([(b"a" * n, tensor_at())]),
+    "one name twice": lambda n: tensors([(b"a", tensor_at()), (b"a", tensor_at())]),
+    "keys that descend": lambda n: tensors([(b"b", tensor_at()), (b"a", tensor_at())]),
+    "a value longer than its block": lambda n: rows_of(b"\0\0" + varint(n) + b"abc" + U32(0) + U32(1)),
+    "letters of no key": lambda n: rows_of(b"\5\0\0" + U32(0) + U32(1)),
+    "places that lie": lambda n: rows_of(bundles.entry(*bundles.header()) + U32(1 << 30)),
+    "a block that a checksum contradicts": lambda n: spoiled(WHOLE, ".index", 20),
+    "values that a checksum contradicts": lambda n: spoiled(WHOLE, ".data-00000-of-00001", n % 4),
+    "compressed": lambda n: {".index": bundles.joined([b"abcd" * (n // 4)], kind=1)},
+    "no header": lambda n: {".index": bundles.table([(b"a", tensor_at())])},
+    "billions of shards": lambda n: bundles.one(tensor_at(shard=7), shards=(1 << 31) - n),
+    "more shards than any number": lambda n: bundles.one(tensor_at(), shards=(1 << 64) - n),
+    "a shard of none": lambda n: bundles.one(tensor_at(shard=n)),
+    "another byte order": lambda n: bundles.one(tensor_at(), field(2, 1)),
+    "a version to come": lambda n: bundles.one(tensor_at(), field(3, field(2, n))),
+    "tensors that share bytes": lambda n: tensors([(b"%06d" % i, tensor_at()) for i in range(n // 40 + 2)]),
+    "a tensor beyond its shard": lambda n: bundles.one(tensor_at(offset=n)),
+    "a tensor before its shard": lambda n: bundles.one(tensor_at(offset=(1 << 64) - n)),
+    "a size that lies": lambda n: bundles.one(tensor_at(size=n, shape=(n // 4,))),
+    "a shape that lies": lambda n: bundles.one(tensor_at(shape=(n,))),
+    "many axes": lambda n: bundles.one(tensor_at(shape=(1,) * (n // 4))),
+    "huge axes": lambda n: bundles.one(tensor_at(shape=((1 << 63) - n,) * 31)),
+    "nothing but fields": lambda n: bundles.one(tensor_at(more=b"\x18\1" * (n // 2))),
+    "a type of no numbers": lambda n: bundles.one(tensor_at(kind=7)),
+    "a type of none": lambda n: bundles.one(tensor_at(kind=n)),
+    "slices": lambda n: bundles.one(tensor_at(more=field(7, b""))),
+    "a name that clears the terminal": lambda n: tensors([(b"\x1b[2J", tensor_at())]),
+}  # fmt: skip
+
+
 # HDF5
 
 
@@ -584,7 +668,7 @@ ATTACKS: dict[str, Attack] = {
         f"{kind}: {k}": lambda n, path, make=make: make(n)
         for kind, table in (
             *(("zip", ZIPS), ("caffe", CAFFE), ("onnx", ONNX)),
-            *(("safetensors", SAFETENSORS), ("matlab", MATLAB)),
+            *(("safetensors", SAFETENSORS), ("matlab", MATLAB), ("tensorflow", TENSORFLOW)),
         )
         for k, make in table.items()
     },
@@ -597,8 +681,10 @@ HARMLESS = ("hdf5: zeros, compressed", "safetensors: many arrays", "safetensors:
 
 
 def write(name: str, n: int, path: Path) -> Path:
-    """An attack as a file."""
+    """An attack as a file, or as several, of which one is to be read."""
     made = ATTACKS[name](n, path)
+    if isinstance(made, Mapping):
+        return bundles.write(made, path).with_name(f"{path.name}.index")
     if made is not None:
         path.write_bytes(made)
     return path

@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 
-from stjax.convert.readers import caffe, keras, matconvnet, onnx, pickles, pytorch, safetensors, whole, wire
+from stjax.convert.readers import (
+    caffe,
+    keras,
+    leveldb,
+    matconvnet,
+    onnx,
+    pickles,
+    pytorch,
+    safetensors,
+    tensorflow,
+    whole,
+    wire,
+)
 from stjax.convert.readers.contents import Contents, checked, reason
 from stjax.errors import UsageError, printable
 
@@ -17,7 +31,7 @@ NOT_WEIGHTS = {
     b"\x1f\x8b": "gzip: unpack it first",
     b"Rar!": "a RAR archive: unpack it first",
 }
-KNOWN = ".mat, .caffemodel, .pth, .h5, .onnx, .safetensors"
+KNOWN = ".mat, .caffemodel, .pth, .h5, .onnx, .safetensors, .ckpt.index"
 HEAD = 4096
 """Bytes by which a file is told, before the rest is read."""
 
@@ -26,22 +40,33 @@ def read(path: Path) -> Contents:
     """Everything a published file holds.
 
     Args:
-      path: of any container that `recognise` names.
+      path: of any container in `KNOWN`; of a TensorFlow checkpoint, its index, one of its shards, or what all
+        their names begin with.
     Returns:
       Its arrays; all of it stands in proportion to the file; see `limits`.
     Raises:
       UsageError: no such file, another container, or a file that is damaged or unsafe.
     """
-    with whole.opened(path) as file:
-        try:
-            return checked(_read(path, file), os.fstat(file.fileno()).st_size)
-        except UsageError as error:
-            raise UsageError(f"{printable(path.name)}: {reason(error)}") from None
-        except (Exception, RecursionError) as error:
-            # A damaged file raises almost anything: struct.error, KeyError, zlib.error, UnicodeDecodeError, ...
-            raise UsageError(
-                f"{printable(path.name)}: a file of weights must be whole: this one is cut or damaged ({reason(error)})"
-            ) from None
+    prefix = tensorflow.prefix_of(path)
+    if prefix is not None:
+        with _refusing(path):
+            return checked(*tensorflow.read(prefix))
+    with whole.opened(path) as file, _refusing(path):
+        return checked(_read(path, file), os.fstat(file.fileno()).st_size)
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """Whatever goes wrong with a file's content is one line."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"{printable(path.name)}: {reason(error)}") from None
+    except (Exception, RecursionError) as error:
+        # A damaged file raises almost anything: struct.error, KeyError, zlib.error, UnicodeDecodeError, ...
+        raise UsageError(
+            f"{printable(path.name)}: a file of weights must be whole: this one is cut or damaged ({reason(error)})"
+        ) from None
 
 
 def _read(path: Path, file: FileIO) -> Contents:
@@ -64,6 +89,11 @@ def _read(path: Path, file: FileIO) -> Contents:
         return pickles.read(whole.rest(file))
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size - 8:
         return safetensors.read(whole.rest(file))
+    file.seek(-min(size, len(leveldb.MAGIC)), os.SEEK_END)
+    if file.read() == leveldb.MAGIC:
+        raise UsageError(
+            "the index of a checkpoint must be called NAME.index, beside NAME.data-00000-of-00001: this one is not"
+        )
     return _message(head, size, file)
 
 

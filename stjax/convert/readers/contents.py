@@ -28,6 +28,7 @@ class Contents(NamedTuple):
     class_names: of the classifier's units, () where the file has none.
     mean: what the file itself says is subtracted from its input, one number a channel; () if it does not.
     network: the name that the file gives to its network, "" if none.
+    verified: whether each value stands under a checksum of its own, which was seen to hold.
     """
 
     container: str
@@ -35,6 +36,7 @@ class Contents(NamedTuple):
     class_names: tuple[str, ...] = ()
     mean: tuple[float, ...] = ()
     network: str = ""
+    verified: bool = False
 
 
 def refuse_duplicates(names: list[str], what: str) -> None:
