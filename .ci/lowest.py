@@ -8,7 +8,7 @@ with open("pyproject.toml", "rb") as file:
 extras = project["optional-dependencies"]
 for requirement in (
     *project["dependencies"],
-    *(each for name in ("test", "convert", "vgg16") for each in extras[name]),
+    *(each for name in ("test", "convert", "vgg16", "i3d") for each in extras[name]),
 ):
     if match := re.fullmatch(r"([\w-]+)(?:\[\w+\])?(?:>=|==)([\d.]+)", requirement):
         name, version = match.groups()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stjax.convert import store
+from stjax.convert.i3d import kinetics
 from stjax.convert.shipped import shipped
 from stjax.convert.two_stream import imagenet
 from stjax.errors import UsageError, nearest
@@ -50,8 +51,15 @@ VGG16_IMAGENET = Entry(
     imagenet.load,
     imagenet.LAYERS,
 )
+I3D_KINETICS400 = Entry(
+    kinetics.NAME,
+    "I3D, RGB stream trained on Kinetics-400 from scratch; no flow stream; needs the extra [i3d]",
+    kinetics.PARTS,
+    kinetics.load,
+    kinetics.LAYERS,
+)
 
-ENTRIES: dict[str, Entry] = {entry.name: entry for entry in (EMBEDDED, *OTHER_STARTS, VGG16_IMAGENET)}
+ENTRIES: dict[str, Entry] = {entry.name: entry for entry in (EMBEDDED, *OTHER_STARTS, VGG16_IMAGENET, I3D_KINETICS400)}
 """Known models, by name; add one of your own, and every command in this process knows it."""
 DEFAULT = EMBEDDED.name
 
@@ -60,7 +68,7 @@ def load(model: str | Path) -> Model:
     """A model by its name in `stjax models`, from a .safetensors file, or from a factory of your own.
 
     Args:
-      model: "embedded", "vgg16-imagenet", a path, or "package.module:factory".
+      model: "embedded", "vgg16-imagenet", "i3d-kinetics400", a path, or "package.module:factory".
     Raises:
       UsageError: no such name or file, a missing extra, a file with another checksum, values not finite, or a factory
         that does not give a model.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stjax.convert.published import Published
-from stjax.convert.readers import container
+from stjax.convert.readers import container, tensorflow
 from stjax.convert.readers.contents import Contents
 from stjax.convert.table import Match, Table
 from stjax.convert.tables import CONVERTERS, DIRECT, match
@@ -36,7 +36,8 @@ def convert_files(
     To write it: `stjax.convert.store.save(path, converted.model)`.
 
     Args:
-      paths: of the files; their containers are told by their content.
+      paths: of the files; their containers are told by their content. Of a TensorFlow checkpoint, any of its files, or
+        what their names begin with.
       table: one to use, or its name in `tables.TABLES`; of these, the one that knows most names if None.
       options: what there is to choose for the architecture, of the type that its row in `tables` names; None for its
         defaults.
@@ -79,7 +80,9 @@ def read(path: Path, table: str | Table | None = None) -> Published:
         names = match(contents, table)
     except UsageError as error:
         raise UsageError(f"{path.name}: {error}") from None
-    origin = Origin(printable(path.name), checksum(path), printable(contents.container), names.table.name)
+    # Of a checkpoint's files, the index holds a checksum of all the rest.
+    file = tensorflow.index_of(path)
+    origin = Origin(printable(file.name), checksum(file), printable(contents.container), names.table.name)
     return Published(origin, contents, names)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from stjax.errors import UsageError, nearest, one_line
 from stjax.model import Model, Part, Statistics
 from stjax.preprocess import Preprocessing
 from stjax.types import Network
+
+N = TypeVar("N", bound=Network)
 
 
 class NoOptions:
@@ -70,43 +73,6 @@ def assemble(
     ), warnings
 
 
-def fill(file: Published) -> tuple[Network, dict[str, np.ndarray]]:
-    """The network that a file holds, and an array for each of its parameters.
-
-    Raises:
-      UsageError: see `assemble`.
-    """
-    match, table = file.match, file.match.table
-    arrays, doubled = arrange(file)
-    missing, misshapen = [], []
-    if table.epsilon is not None:
-        missing, misshapen = folding.check_normalisation(arrays, folding.normalised(arrays))
-        if not (missing or misshapen):
-            arrays = folding.fold_normalisation(arrays, table.epsilon)
-    network = build(table, arrays)
-    shapes = {name: tuple(array.shape) for name, array in arrays.items()}
-    problems = store.differences(store.parameter_shapes(network), shapes)
-    published = {ours: name for name, ours in match.ours.items()}
-    problems["unexpected"] = [published.get(name, name) for name in problems["unexpected"]] + match.unknown
-    problems["missing"] += missing
-    problems["misshapen"] += misshapen
-    problems["doubled"] = doubled
-    if listed := store.listing(problems):
-        raise UsageError(f"a network of {table.architecture} must match the table {table.name}, name by name: {listed}")
-    return network, arrays
-
-
-def arrange(file: Published) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Our names -> arrays in our layout, as views; and the names for which there is more than one."""
-    match = file.match
-    published: dict[str, list[str]] = {}
-    for name, ours in match.ours.items():
-        published.setdefault(ours, []).append(name)
-    doubled = [f"{ours} ({', '.join(names)})" for ours, names in published.items() if len(names) > 1]
-    arrays = {ours: lay_out(file.contents.arrays[names[0]], match.axes[names[0]]) for ours, names in published.items()}
-    return arrays, doubled
-
-
 def build(table: Table, arrays: dict[str, np.ndarray]) -> Network:
     """The network that a table says, of the sizes that the arrays say.
 
@@ -131,6 +97,54 @@ def build(table: Table, arrays: dict[str, np.ndarray]) -> Network:
             f"a network of {table.architecture} must be one that the sizes of the table {table.name} make: "
             f"{one_line(error) or type(error).__name__}"
         ) from None
+
+
+def fill(
+    file: Published, build: Callable[[Table, dict[str, np.ndarray]], N] = build
+) -> tuple[N, dict[str, np.ndarray]]:
+    """The network that a file holds, and an array for each of its parameters.
+
+    Args:
+      file: any.
+      build: makes the network that a table says, of the sizes that the arrays say.
+    Raises:
+      UsageError: see `assemble`.
+    """
+    match, table = file.match, file.match.table
+    arrays, doubled = arrange(file)
+    missing, misshapen, unfolded = [], [], set[str]()
+    if table.epsilon is not None:
+        arrays |= {} if table.scaled else folding.unit_scales(arrays)
+        layers = folding.normalised(arrays)
+        missing, misshapen = folding.check_normalisation(arrays, layers)
+        if missing or misshapen:
+            # What is wrong with them is known; the network has none of them.
+            unfolded = {f"{layer}/{leaf}" for layer in layers for leaf in ("bias", *folding.NORMALISATION)}
+        else:
+            arrays = folding.fold_normalisation(arrays, table.epsilon)
+    network = build(table, arrays)
+    expected = {name: shape for name, shape in store.parameter_shapes(network).items() if name not in unfolded}
+    held = {name: tuple(array.shape) for name, array in arrays.items() if name not in unfolded}
+    problems = store.differences(expected, held)
+    published = {ours: name for name, ours in match.ours.items()}
+    problems["unexpected"] = [published.get(name, name) for name in problems["unexpected"]] + match.unknown
+    problems["missing"] = list(dict.fromkeys([*problems["missing"], *missing]))
+    problems["misshapen"] += misshapen
+    problems["doubled"] = doubled
+    if listed := store.listing(problems):
+        raise UsageError(f"a network of {table.architecture} must match the table {table.name}, name by name: {listed}")
+    return network, arrays
+
+
+def arrange(file: Published) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Our names -> arrays in our layout, as views; and the names for which there is more than one."""
+    match = file.match
+    published: dict[str, list[str]] = {}
+    for name, ours in match.ours.items():
+        published.setdefault(ours, []).append(name)
+    doubled = [f"{ours} ({', '.join(names)})" for ours, names in published.items() if len(names) > 1]
+    arrays = {ours: lay_out(file.contents.arrays[names[0]], match.axes[names[0]]) for ours, names in published.items()}
+    return arrays, doubled
 
 
 def _check_first(table: Table, network: Network, arrays: dict[str, np.ndarray]) -> None:

