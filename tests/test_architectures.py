@@ -172,13 +172,13 @@ def test_a_file_is_written_and_read(tmp_path, registered):
 
 
 def test_what_is_not_registered_is_said_with_what_to_do(tmp_path, monkeypatch):
-    with pytest.raises(UsageError, match=r"registered architecture \(two_stream\): Toy is of none; .*\['toy'\] = Arch"):
+    with pytest.raises(UsageError, match=r"registered .* \(two_stream, i3d\): Toy is of none; .*\['toy'\] = Arch"):
         store.save(tmp_path / "toy.safetensors", toy())
     with monkeypatch.context() as patch:
         patch.setitem(networks.ARCHITECTURES, "toy", ROW)
         store.save(tmp_path / "toy.safetensors", toy())
     message = (
-        r"registered architecture \(two_stream\): it is of 'toy'; import the module that adds it to "
+        r"registered architecture \(two_stream, i3d\): it is of 'toy'; import the module that adds it to "
         r"stjax.networks.ARCHITECTURES first, or give --model package.module:factory"
     )
     with pytest.raises(UsageError, match=message):

@@ -401,7 +401,7 @@ def test_metadata_of_wrong_types(tmp_path, plain):
         ({"configuration": {"depth": 3}}, "configuration has the unknown name 'depth'"),
         (
             {"architecture": ["two_stream"]},
-            r"a registered architecture \(two_stream\): it is of \['two_stream'\]",
+            r"a registered architecture \(two_stream, i3d\): it is of \['two_stream'\]",
         ),
         ({"preprocessing": {"mean": [1, 2, 256]}}, r"preprocessing\.mean must be a grey level, 0\.\.255: got 256"),
         ({"class_names": ["a"]}, "2 classes cannot have 1 names"),

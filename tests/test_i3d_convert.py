@@ -1,4 +1,4 @@
-"""Published I3Ds become networks of ours: names, layout, normalisation and scales of every source, alone or in pairs."""
+"""Published I3Ds become networks of ours: names, layout, normalisation and scale of every source, alone or in pairs."""
 
 from __future__ import annotations
 

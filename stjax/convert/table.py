@@ -82,9 +82,7 @@ class Table:
                 raise UsageError(f"a row's pattern must be a regular expression: {pattern!r}: {error}") from None
             letters = axes[0].replace("1", "") if axes else ""
             if not (set(letters) <= set(AXES) and len(set(letters)) == len(letters)):
-                raise UsageError(
-                    f"a row's axes must be letters of {AXES}, each once, or 1: {pattern!r} has {axes[0]!r}"
-                )
+                raise UsageError(f"a row's axes must be letters of {AXES}, each once: {pattern!r} has {axes[0]!r}")
 
 
 class Match(NamedTuple):

@@ -130,9 +130,8 @@ def network_of(table: Table, arrays: dict[str, np.ndarray]) -> I3D:
     stream = next(iter(arrays), STREAMS[0]).partition("/")[0]
 
     def units(layer: str, default: int) -> int:
-        held = [
-            arrays[f"{stream}/{layer}/{leaf}"] for leaf in ("kernel", "bias") if f"{stream}/{layer}/{leaf}" in arrays
-        ]
+        leaves = ("kernel", "bias", *folding.NORMALISATION)
+        held = [arrays[name] for leaf in leaves if (name := f"{stream}/{layer}/{leaf}") in arrays]
         return next((array.shape[-1] for array in held if array.ndim and array.size), default)
 
     stem = [units(layer, default) for layer, default in zip(STEM, I3D.stem, strict=True)]
