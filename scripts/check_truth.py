@@ -202,7 +202,7 @@ def main() -> None:
     seeds = range(options.seed, options.seed + options.starts)
 
     def request(model: stjax.Model, layer: str, units: Sequence[int], seed: int) -> stjax.Request:
-        suited = recipes.suited(geometry.layer(model.network, layer))
+        suited = recipes.suited(geometry.layer(model.network, layer), model.network.inputs)
         recipe = recipes.recipe_named(options.recipe) if options.recipe else suited
         recipe = recipe if options.steps is None else dataclasses.replace(recipe, steps=options.steps)
         return stjax.Request(model=model, layer=layer, units=units, chi=chi, recipe=recipe, seed=seed)

@@ -137,7 +137,7 @@ def test_units_of_every_kind_of_layer_end_above_their_ahat(name, layer, steps):
     model = stjax.load(name)
     ahat = np.asarray(model.statistics.ahat[layer])
     units = [unit for unit in (8, 17) if unit not in model.statistics.floored.get(layer, ())]
-    recipe = suited(geometry.layer(model.network, layer))
+    recipe = suited(geometry.layer(model.network, layer), model.network.inputs)
     recipe = dataclasses.replace(recipe, steps=steps or recipe.steps)
     request = stjax.Request(model=model, layer=layer, units=units, chi=(0.0,), recipe=recipe)
     clips, summary = stjax.visualize_units(request)

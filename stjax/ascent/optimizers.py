@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 
@@ -19,6 +20,11 @@ from stjax.ascent.spectrum import smooth_gradient
 from stjax.types import Clip, Input, Scalar, streams
 
 Inputs = tuple[Input, ...]
+
+_ROOT = np.asarray([[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]])
+NATURAL_COLOUR = (_ROOT @ _ROOT.T) / np.linalg.norm(_ROOT, axis=0).max() ** 2
+"""How red, green and blue vary together in ImageNet's photographs: the covariance whose root Olah, Mordvintsev and
+Schubert (Feature Visualization, Distill 2017) publish with lucid, its largest axis scaled to one."""
 
 
 class Weights(NamedTuple):
@@ -134,12 +140,17 @@ class Sobolev:
       final: the rate's last value, as a share of the first; a cosine leads there.
       momentum: 0..1.
       smoothing: >= 0; structure finer than about its root in pixels is damped; 0 for plain normalised momentum.
+      flow_rate, flow_smoothing: of flow, if they differ.
+      colour: whether colours of pictures grow as they vary together in nature, see `NATURAL_COLOUR`.
     """
 
     rate: float = 20.0
     final: float = 0.05
     momentum: float = 0.8
     smoothing: float = 3.0
+    flow_rate: float | None = None
+    flow_smoothing: float | None = None
+    colour: bool = False
 
     def init(self, clip: Clip) -> Trail:
         return Trail(jax.tree.map(jnp.zeros_like, clip), jnp.zeros((), jnp.int32))
@@ -152,14 +163,23 @@ class Sobolev:
         chi = jnp.where(spatial > 0, temporal / jnp.where(spatial > 0, spatial, 1.0), 0.0)
 
         def direction(given: Input, g: Array) -> Array:
-            d = smooth_gradient(g, self.smoothing, given.slow_axis, chi)
+            smoothing = self.smoothing if given.kind == "rgb" or self.flow_smoothing is None else self.flow_smoothing
+            if self.colour and given.kind == "rgb":
+                g = g @ jnp.asarray(NATURAL_COLOUR, g.dtype)
+            d = smooth_gradient(g, smoothing, given.slow_axis, chi)
             return d / jnp.sqrt(jnp.mean(d * d) + jnp.finfo(d.dtype).tiny)
 
         directions = gradient._replace(**{each.name: direction(each, g) for each, g in streams(inputs, gradient)})
         count = state.count + 1
         mean = jax.tree.map(lambda m, d: self.momentum * m + (1.0 - self.momentum) * d, state.momentum, directions)
-        rate = self.rate * fading(progress, self.final) / (1.0 - self.momentum**count)
-        return jax.tree.map(lambda m: rate * m, mean), Trail(mean, count)
+        share = fading(progress, self.final) / (1.0 - self.momentum**count)
+
+        def moved(given: Input, m: Array) -> Array:
+            rate = self.rate if given.kind == "rgb" or self.flow_rate is None else self.flow_rate
+            return rate * share * m
+
+        steps = mean._replace(**{each.name: moved(each, m) for each, m in streams(inputs, mean)})
+        return steps, Trail(mean, count)
 
 
 def fading(progress: Scalar | float, final: float) -> Scalar:

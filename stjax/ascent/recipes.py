@@ -12,10 +12,11 @@ from typing import Any
 
 from stjax.ascent.objectives import LogOdds, Neuron
 from stjax.ascent.optimizers import Momentum, Optimizer, Sobolev, Weights
+from stjax.ascent.parametrization import MovingPicture, Parametrization, enlarged
 from stjax.ascent.regularizers import KAPPA, Bound, LocalEnergy, SpatialVariation, TemporalVariation
-from stjax.ascent.transforms import FieldDropout, JitterRule, OnePixel, QuarterStride
+from stjax.ascent.transforms import FieldDropout, JitterRule, OnePixel, QuarterStride, Zoom
 from stjax.errors import UsageError, nearest
-from stjax.types import STREAMS, Input, Layer, Objective, Probe, Regularizer, Transform
+from stjax.types import STREAMS, Clip, Input, Layer, Objective, Probe, Regularizer, Transform
 
 PARENT_JITTER = QuarterStride()
 
@@ -38,8 +39,11 @@ class Recipe:
       objective: what is to grow; None for the centre unit of the layer that the recipe is bound to.
       odds: whether `bind` takes a class's log-odds rather than its score.
       fixed: an input that keeps its start ("appearance" or "motion"), None to move all.
+      parametrization: what is optimised in place of the clip itself, None for the clip.
       layer: that the recipe is bound to, "" before; set by `bind`.
-      inputs: what that layer is shown; set by `bind`.
+      inputs: the streams that are optimised: those that the layer is shown, or those of the parametrization; set by
+        `bind`.
+      shown: the streams that the layer is shown; set by `bind`.
     """
 
     name: str = "custom"
@@ -54,8 +58,10 @@ class Recipe:
     objective: Objective | None = None
     odds: bool = False
     fixed: str | None = None
+    parametrization: Parametrization | None = None
     layer: str = ""
     inputs: tuple[Input, ...] = ()
+    shown: tuple[Input, ...] = ()
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -93,14 +99,24 @@ class Recipe:
                 f"a fixed input must be one that the layer sees: {layer.name} sees {' and '.join(layer.inputs)}, not "
                 f"{self.fixed}"
             )
-        return dataclasses.replace(
+        bound = dataclasses.replace(
             self,
             objective=objective,
             transforms=(*self.transforms, *(self.jitter(probe.stride) if self.jitter else ())),
             jitter=None,
             layer=layer.name,
             inputs=probe.inputs,
+            shown=probe.inputs,
         )
+        if self.parametrization is None:
+            return bound
+        return dataclasses.replace(bound, inputs=self.parametrization.inputs(enlarged(probe.inputs, bound.margin)))
+
+    def rendered(self, clip: Clip) -> Clip:
+        """What a canvas shows: itself, or what its parametrization makes of it, of the size of the canvas."""
+        if self.parametrization is None:
+            return clip
+        return self.parametrization.render(enlarged(self.shown, self.margin), clip)
 
     def objective_for(self, layer: Layer) -> Objective:
         """What grows in a layer: the recipe's own objective, else the unit at the centre, or the odds of a class."""
@@ -171,7 +187,20 @@ from left to right. Of the 8 classes that shake, at chi = 0, from one start in e
     log-odds, balance 3e5, 0.6 lost           8, 8, 8    98 %
 """
 
-RECIPES = {recipe.name: recipe for recipe in (MAHENDRAN, FAST, GLOBAL)}
+MOVING = Recipe(
+    name="moving",
+    steps=60,
+    optimizer=Sobolev(rate=4.0, smoothing=300.0, flow_rate=1.0, flow_smoothing=3.0, colour=True),
+    objective_weight=4e3,
+    bound=Bound(rgb=160.0, flow=40.0),
+    noise=3.0,
+    jitter=None,
+    transforms=(Zoom(),),
+    odds=True,
+    parametrization=MovingPicture(),
+)
+
+RECIPES = {recipe.name: recipe for recipe in (MAHENDRAN, FAST, GLOBAL, MOVING)}
 
 
 def recipe_named(name: str) -> Recipe:
@@ -185,6 +214,16 @@ def recipe_named(name: str) -> Recipe:
     return RECIPES[name]
 
 
-def suited(layer: Layer) -> Recipe:
-    """FAST for convolutions, GLOBAL for what stands on all of the input: fully connected layers and classes."""
-    return FAST if layer.role == "convolution" else GLOBAL
+def suited(layer: Layer, inputs: tuple[Input, ...]) -> Recipe:
+    """FAST for convolutions; for what stands on all of the input, fully connected layers and classes, MOVING where it
+    sees consecutive RGB frames alone, else GLOBAL.
+
+    Args:
+      layer: of a network.
+      inputs: of that network.
+    """
+    if layer.role == "convolution":
+        return FAST
+    seen = [each for each in inputs if each.name in layer.inputs]
+    video = [each for each in seen if (each.name, each.kind, each.slow) == ("appearance", "rgb", "time")]
+    return MOVING if len(video) == len(seen) == 1 else GLOBAL

@@ -17,7 +17,7 @@ from stjax.ascent.optimizers import Weights
 from stjax.ascent.recipes import Recipe
 from stjax.ascent.regularizers import project
 from stjax.errors import UsageError
-from stjax.types import Clip, Network, Params, Scalar
+from stjax.types import Clip, Input, Network, Params, Scalar, shapes
 
 
 class AscentState(NamedTuple):
@@ -59,12 +59,17 @@ def start_ascent(recipe: Recipe, key: Array, canvas: Clip, initial: Clip | None 
     """
     _bound(recipe)
     initial = initial or Clip()
+    if recipe.parametrization is not None:
+        if initial != Clip():
+            raise UsageError("a recipe with a parametrization must begin from noise: got an initial clip; leave it out")
+        canvas = shapes(recipe.inputs)
+    levels = {each.name: _noise(recipe, each) for each in recipe.inputs}
 
     def noise(number: int, shape: Any, given: Any) -> Any:
         if given is not None or shape is None:
             return given
         draw = jax.random.uniform(jax.random.fold_in(key, number), shape.shape, shape.dtype, -1.0, 1.0)
-        return draw * (recipe.noise / 0.9)
+        return draw * (levels[Clip._fields[number]] / 0.9)
 
     clip = Clip(*(noise(i, *pair) for i, pair in enumerate(zip(canvas, initial, strict=True))))
     # Also a stream that is fixed: outside the ball equation (2) is infinite.
@@ -116,8 +121,9 @@ def step_ascent(
     key = jax.random.fold_in(key, state.step)
 
     def grows(clip: Clip) -> Scalar:
+        clip = recipe.rendered(clip)
         for number, transform in enumerate(recipe.transforms):
-            clip = transform(recipe.inputs, jax.random.fold_in(key, number), clip)
+            clip = transform(recipe.shown, jax.random.fold_in(key, number), clip)
         return activation(network, recipe, params, clip, target)
 
     def shrinks(clip: Clip) -> tuple[Scalar, dict[str, Scalar]]:
@@ -138,6 +144,12 @@ def step_ascent(
         clip = clip._replace(**{recipe.fixed: getattr(state.clip, recipe.fixed)})
     info = AscentInfo(weights.activation * a - penalty, a, each, gradient_max)
     return AscentState(state.step + 1, clip, optimizer), info
+
+
+def _noise(recipe: Recipe, given: Input) -> float:
+    """What a stream begins with; the displacements of a parametrization are in pixels, and begin with less."""
+    parametrization = recipe.parametrization
+    return recipe.noise if parametrization is None or given.kind == "rgb" else parametrization.noise
 
 
 def _bound(recipe: Recipe) -> None:

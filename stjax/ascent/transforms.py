@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -59,6 +60,40 @@ class Jitter:
             shifts = jax.random.bernoulli(jax.random.fold_in(key, 1), self.share)
             offset = jnp.where(shifts, offset, self.margin // 2)
         return window_at(clip, offset[0], offset[1], self.margin)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Zoom:
+    """Sees a canvas from nearer or farther, somewhere on it, the same for all streams and frames.
+
+    What is found must then be recognised at several sizes, so it becomes an object and no texture. Scales are drawn
+    evenly on a logarithmic axis. Where the view reaches beyond the canvas it is 0, grey. Flow vectors grow with the
+    picture.
+
+    Args:
+      margin: pixels by which the canvas is larger than the window, >= 0.
+      least, most: scale, > 0; 1.25 shows all a quarter larger.
+    """
+
+    margin: int = 16
+    least: float = 0.95
+    most: float = 1.25
+
+    def __call__(self, inputs: tuple[Input, ...], key: Array, clip: Clip) -> Clip:
+        near, place = jax.random.split(key)
+        logs = jax.random.uniform(near, (), minval=math.log(self.least), maxval=math.log(self.most))
+        scale, where = jnp.exp(logs), jax.random.uniform(place, (2,))
+        for given, x in streams(inputs, clip):
+            sides = jnp.asarray(x.shape[-3:-1], x.dtype)
+            spare = sides * scale - (sides - self.margin)
+            # Anywhere on the canvas; a view larger than the canvas has it in its middle.
+            first = where * jnp.maximum(spare, 0.0) + jnp.minimum(spare, 0.0) / 2
+            shape = (*x.shape[:-3], x.shape[-3] - self.margin, x.shape[-2] - self.margin, x.shape[-1])
+            axes = (x.ndim - 3, x.ndim - 2)
+            scales = jnp.stack([scale, scale])
+            x = jax.image.scale_and_translate(x, shape, axes, scales, -first, "linear", antialias=False)
+            clip = clip._replace(**{given.name: x * scale if given.kind == "flow" else x})
+        return clip
 
 
 @dataclass(frozen=True, kw_only=True)

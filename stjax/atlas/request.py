@@ -79,7 +79,7 @@ class Request:
     @cached_property
     def unbound(self) -> Recipe:
         """The recipe, as it is for any layer."""
-        return self.recipe or recipes.suited(self.described)
+        return self.recipe or recipes.suited(self.described, self.model.network.inputs)
 
     @cached_property
     def probe(self) -> Probe:

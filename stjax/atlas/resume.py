@@ -41,6 +41,8 @@ def identify(request: Request) -> Settings:
     model, recipe = request.model, request.unbound
     red, green, blue = map(float, model.preprocessing.mean)
     precision = jnp.float32 if request.precision is None else request.precision
+    # Of two networks with the same weights, one may see longer or larger clips.
+    window = [list(each.shape) for each in request.probe.inputs]
     settings = Settings(
         identity="",
         model=model.name,
@@ -50,7 +52,7 @@ def identify(request: Request) -> Settings:
         mean=(red, green, blue),
         recipe=recipe.name,
         steps=recipe.steps,
-        constants=digest(repr(dataclasses.replace(recipe, name="", steps=1))),
+        constants=digest([repr(dataclasses.replace(recipe, name="", steps=1)), *window]),
         objective_weight=float(recipe.objective_weight),
         bound=recipe.bound._asdict() if isinstance(recipe.bound, Bound) else recipe.bound,
         kappa=float(request.kappa),

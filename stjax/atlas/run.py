@@ -33,7 +33,7 @@ from stjax.atlas.plan import Job
 from stjax.atlas.request import Request, outermost
 from stjax.compilation import jit
 from stjax.errors import UsageError
-from stjax.types import Clip, Params, Probe
+from stjax.types import Clip, Input, Params, Probe, shapes
 
 STEPS_PER_CALL = 25
 """On accelerators: steps between two looks at the progress. On CPU a call is one step, since XLA's
@@ -114,7 +114,7 @@ def start_chunk(program: Program, key: Array, chunk: Chunk, initial: Clip) -> Ch
         (units, starts), (key, initial) = own, whole
         keys = jax.vmap(lambda unit, start: plan.unit_key(key, probe.layer.name, unit, start))(units, starts)
         states = jax.vmap(lambda k: step.start_ascent(recipe, k, probe.canvas(recipe.margin), initial))(keys)
-        return ChunkState(keys, states, jax.tree.map(lambda _: jnp.zeros(units.shape), probe.canvas()))
+        return ChunkState(keys, states, jax.tree.map(lambda _: jnp.zeros(units.shape), shapes(recipe.inputs)))
 
     return sharding.on_each(program.mesh, here, (chunk.units, chunk.starts), (key, initial))
 
@@ -144,11 +144,12 @@ def measure_chunk(program: Program, params: Params, chunk: Chunk, clips: Clip) -
     probe, recipe = program.probe, program.recipe
 
     def one(params: Params, unit: Array, weights: Weights, clip: Clip) -> tuple[Clip, Summary]:
-        window = centre(clip, recipe.margin)
+        window = centre(recipe.rendered(clip), recipe.margin)
         # Also where products are rounded by default (TPU, tf32): these numbers are what a result is checked by.
         with jax.default_matmul_precision("highest"):
             a, activation = step.read(probe.network, recipe, params, window, unit)
-        each = step.penalties(recipe, window, weights)
+        # Of what is stored, or of the canvas where that is of another form.
+        each = step.penalties(recipe, window if recipe.parametrization is None else clip, weights)
         value = weights.activation * a - sum(each.values(), start=jnp.zeros(()))
         return window, Summary(activation, activation, value, each, Clip())
 
@@ -208,7 +209,7 @@ def run_jobs(
                     yield _fetch(*finished.pop())
                 jax.block_until_ready(state.gradient_max)
             clips, last = measure_chunk(measuring, params, chunk, state.states.clip)
-            last = last._replace(activation_start=first.activation, gradient_max=state.gradient_max)
+            last = last._replace(activation_start=first.activation, gradient_max=_of(recipe.shown, state.gradient_max))
             for array in jax.tree.leaves((clips, last)):
                 array.copy_to_host_async()
         except jax.errors.JaxRuntimeError as error:
@@ -273,6 +274,11 @@ def _chunk(request: Request, jobs: Sequence[Job]) -> Chunk:
         jnp.asarray([job.start for job in jobs]),
         jax.tree.map(lambda *values: jnp.asarray(values, jnp.float32), *weights),
     )
+
+
+def _of(inputs: tuple[Input, ...], clip: Clip) -> Clip:
+    """The streams of a clip that are inputs; a canvas may have others."""
+    return Clip(**{each.name: getattr(clip, each.name) for each in inputs})
 
 
 def _fetch(part: list[Job], clips: Clip, summary: Summary) -> list[Result]:

@@ -110,7 +110,7 @@ def visualize(
             loaded = dataclasses.replace(loaded, statistics=store.load_statistics(statistics))
         requests = []
         for name in layers_named(loaded, layer):
-            own = how or recipes.suited(layer_of(loaded.network, name))
+            own = how or recipes.suited(layer_of(loaded.network, name), loaded.network.inputs)
             requests.append(
                 Request(
                     model=loaded,

@@ -41,7 +41,7 @@ def same(length: int, side: int, stride: int) -> tuple[int, int]:
 def conv3d(x: Array, kernel: Array, bias: Array, *, stride: int = 1, padding: Padding) -> Array:
     """Cross-correlate clips with a kernel and add a bias.
 
-        y[..., t, i, j, o] = bias[o] + sum_{k,u,v,c} x[..., s t + k - p, s i + u - q, s j + v - r, c] kernel[k, u, v, c, o]
+        y[t, i, j, o] = bias[o] + sum_{k,u,v,c} x[s t + k - p, s i + u - q, s j + v - r, c] kernel[k, u, v, c, o]
 
     where p, q, r are the zeros before each axis, as `same` counts them for SAME, and 0 for VALID.
 
@@ -151,9 +151,7 @@ def _joined(x: Array, kernel: Array, stride: int, zeros: list[tuple[int, int]]) 
         # As many blocks as the outputs and the kernel reach over; what is beyond is cut off, or zeros that meet zeros.
         blocks = [count + -(-tap // stride) - 1 for count, tap in zip(outputs[1:], taps[1:], strict=True)]
         lengths = [x.shape[2 + i] + zeros[1 + i][0] for i in range(2)]
-        edges[2:] = [
-            (zeros[1 + i][0], stride * blocks[i] - lengths[i], 0) for i in range(2)
-        ]
+        edges[2:] = [(zeros[1 + i][0], stride * blocks[i] - lengths[i], 0) for i in range(2)]
         x = lax.pad(x, jnp.zeros((), x.dtype), [*edges, (0, 0, 0)])
         x = x.reshape(*x.shape[:2], blocks[0], stride, blocks[1], stride, c_in).swapaxes(3, 4)
         x = x.reshape(*x.shape[:4], stride * stride * c_in)

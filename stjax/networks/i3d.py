@@ -1,10 +1,10 @@
 """I3D: Inception-v1, its convolutions and pooling inflated to three dimensions, one tower for RGB and one for flow.
 
-Carreira & Zisserman, Quo vadis, action recognition? A new model and the Kinetics dataset, CVPR 2017. Endpoints carry the
-published names, behind that of the stream:
+Carreira & Zisserman, Quo vadis, action recognition? A new model and the Kinetics dataset, CVPR 2017. Endpoints carry
+the published names, behind that of the stream:
 
-    appearance/Conv3d_1a_7x7, MaxPool3d_2a_3x3, .., Mixed_3b, .., Mixed_5c, classes      one tower sees consecutive frames
-    motion/Conv3d_1a_7x7, ..                                                            the other one flow field a frame
+    appearance/Conv3d_1a_7x7, MaxPool3d_2a_3x3, .., Mixed_3b, .., Mixed_5c, classes    one tower sees consecutive frames
+    motion/Conv3d_1a_7x7, ..                                                          the other one flow field a frame
 
 Every endpoint is before its ReLU, which commutes with max-pooling. Batch normalisation is folded into the convolutions
 when parameters are converted. Padding is TensorFlow's SAME, whose two sides differ under a stride.
@@ -100,7 +100,7 @@ class Branch(nn.Module):
 class Inception(nn.Module):
     """A Mixed: four branches side by side, their channels joined.
 
-        [1x1x1 | 1x1x1 -> 3x3x3 | 1x1x1 -> 3x3x3 | max-pool 3x3x3 -> 1x1x1]
+    [1x1x1 | 1x1x1 -> 3x3x3 | 1x1x1 -> 3x3x3 | max-pool 3x3x3 -> 1x1x1]
     """
 
     widths: Mixed
