@@ -1,6 +1,6 @@
 """Do the readers of weight files withstand files of strangers? Thousands that are damaged, hundreds made to harm.
 
-    python scripts/attack_readers.py                      3,000 damaged and 412 hostile files, ten minutes
+    python scripts/attack_readers.py                      3,000 damaged and 480 hostile files, ten minutes
     python scripts/attack_readers.py --damaged 300 --hostile 50 --first 7000000
 
 Each file is read as `stjax convert` and `stjax inspect` read it, in a process that is watched: tests/watched.py says

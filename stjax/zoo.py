@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from stjax.convert import store
 from stjax.convert.i3d import kinetics
+from stjax.convert.readers import tensorflow
 from stjax.convert.shipped import shipped
 from stjax.convert.two_stream import imagenet
 from stjax.errors import UsageError, nearest
@@ -91,7 +92,7 @@ def _from_file(path: Path) -> Model:
         raise UsageError(f"a weights file must be readable: {path}: {error.strerror}") from None
     if there and path.suffix == ".safetensors":
         return store.load(path)
-    if there:
+    if there or tensorflow.prefix_of(path) is not None:
         raise UsageError(f"a weights file must be a .safetensors file: {path} is not; nearest: stjax convert {path}")
     if path.suffix or len(path.parts) > 1:
         raise UsageError(f"a weights file must be an existing .safetensors file: {path} is not")

@@ -303,6 +303,12 @@ def test_a_damaged_checkpoint_is_one_line_and_no_file(tmp_path, capsys, monkeypa
     assert not (tmp_path / "new.safetensors").exists()
 
 
+def test_a_checkpoint_is_to_be_converted_first(tmp_path):
+    path = checkpoint(stream(), tmp_path / "model.ckpt")
+    with pytest.raises(UsageError, match=r"must be a \.safetensors file: .*model\.ckpt is not; nearest: stjax convert"):
+        zoo.load(path)
+
+
 # The one that has a name
 
 

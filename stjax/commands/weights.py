@@ -103,10 +103,11 @@ def convert(
 
     stjax convert ucf101-img-vgg16-split1.mat ucf101-TVL1flow-vgg16-split1.mat --out weights/ucf101.safetensors
 
-    Reads MatConvNet (.mat), Caffe, PyTorch, Keras, ONNX and safetensors files, told by their content, and never runs
-    code from one. A fusion layer that no file holds is initialised as the authors start theirs, and is listed as not
-    trained. A single stream with a classifier stays on its own; an appearance stream without one, or with --fusion
-    conv2d, gets a motion tower that is copied from it. The file to write must be new, or an earlier one of stjax's own.
+    Reads MatConvNet (.mat), Caffe, PyTorch, Keras, ONNX and safetensors files, told by their content, and TensorFlow's
+    checkpoints, by what their files' names begin with (model.ckpt); and never runs code from one. A fusion layer that
+    no file holds is initialised as the authors start theirs, and is listed as not trained. A single stream with a
+    classifier stays on its own; an appearance stream without one, or with --fusion conv2d, gets a motion tower that is
+    copied from it. The file to write must be new, or an earlier one of stjax's own.
     """
     kind = choose("dtype", dtype, DTYPES)
     record = choose("statistics", statistics, STATISTICS)
