@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from stjax.errors import UsageError
 from stjax.preprocess import Preprocessing
 from stjax.types import Network, Params
 
@@ -70,3 +72,25 @@ class Model:
     sources: tuple[Origin, ...] = ()
     made: str = ""
     checksum: str = ""
+
+
+def resized(model: Model, frames: int | None = None, size: int | None = None) -> Model:
+    """The same model for clips of another length, height and width.
+
+    Args:
+      model: whose network has a method `resized(frames, size)`.
+      frames: of a clip, >= 1; as many as now if None.
+      size: height and width in pixels, >= 1; as now if None.
+    Raises:
+      UsageError: its network takes clips of one size only, or none so small.
+    """
+    if frames is None and size is None:
+        return model
+    for name, value in (("frames", frames), ("size", size)):
+        if value is not None and value < 1:
+            raise UsageError(f"{name} must be at least 1: got {value}; nearest: 1")
+    if (change := getattr(model.network, "resized", None)) is None:
+        shape = " x ".join(map(str, model.network.inputs[0].shape[:-1]))
+        raise UsageError(f"{model.name} must be shown clips of one size, {shape}; leave out --frames and --size")
+    first = model.network.inputs[0]
+    return dataclasses.replace(model, network=change(frames or first.length("time"), size or first.length("height")))

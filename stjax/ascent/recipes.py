@@ -191,7 +191,7 @@ MOVING = Recipe(
     name="moving",
     steps=60,
     optimizer=Sobolev(rate=4.0, smoothing=300.0, flow_rate=1.0, flow_smoothing=3.0, colour=True),
-    objective_weight=4e3,
+    objective_weight=3e3,
     bound=Bound(rgb=160.0, flow=40.0),
     noise=3.0,
     jitter=None,

@@ -22,6 +22,7 @@ from stjax.commands.units import chosen_units, layers_named, numbers
 from stjax.convert import store
 from stjax.errors import UsageError, choose
 from stjax.figures import bare
+from stjax.model import resized
 from stjax.networks.geometry import layer as layer_of
 
 PRECISIONS = {"float32": None, "bfloat16": jnp.bfloat16}
@@ -68,6 +69,13 @@ def visualize(
             help="float32, or bfloat16 for the network's arithmetic.", autocompletion=completion.one_of(PRECISIONS)
         ),
     ] = "float32",
+    frames: Annotated[
+        int | None, typer.Option(help="Frames of a clip, for a network that takes any number. If not given: its own.")
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(help="Height and width of a clip in pixels, for a network that takes any. If not given: its own."),
+    ] = None,
     statistics: Annotated[
         Path | None, typer.Option(help="A file from `stjax record`, in place of the model's own ahat.")
     ] = None,
@@ -96,6 +104,7 @@ def visualize(
     - `stjax visualize classes --units "star spinning left"`
     - `stjax visualize conv3_2 --units 3,7 --chi 10,0`
     - `stjax visualize conv3_3 --model vgg16-imagenet --units 0:16`
+    - `stjax visualize classes --model i3d-kinetics400 --units "playing tennis"`
     - `stjax visualize mixed --model my_networks:make`
     """
     how = None if recipe is None else recipes.recipe_named(recipe)
@@ -105,7 +114,7 @@ def visualize(
     folder = _folder(out, model, layer)
     compilation.cache_programs()
     with hosts.connect(coordinator, processes, process, note) if distributed else hosts.Meeting() as meeting:
-        loaded = zoo.load(model)
+        loaded = resized(zoo.load(model), frames, size)
         if statistics is not None:
             loaded = dataclasses.replace(loaded, statistics=store.load_statistics(statistics))
         requests = []
