@@ -16,11 +16,12 @@ from stjax.video.flow import LUMA
 CONTRAST, REACH, ATTACHMENT = 0.25, 10.0, 8.0
 """Of the grey frames that flow is estimated on: standard deviation, grey 0..1; what is broader than REACH pixels is
 taken away, and with it most of what flickers; weight of the data, lambda of TV-L1."""
-LARGEST = 128
-"""Frames with a longer side are halved first: flow of 224 px takes four times as long, and shows no more."""
-WINDOW, FLOOR = 3.0, 0.1
-"""Over how many pixels (sigma of a Gaussian) it is averaged whether change is explained; and below what share of the
-clip's mean change a pixel counts as standing still."""
+SMALLEST, LARGEST = 8, 128
+"""Sides that flow is estimated on. Frames with a longer side are halved first: flow of 224 px takes
+four times as long, and shows no more."""
+WINDOW, FLOOR = (1.0, 4.0, 4.0), 0.1
+"""Over how many frames and pixels (sigma of a Gaussian) it is averaged whether change is explained; and below what
+share of the clip's mean change a pixel counts as standing still."""
 
 
 class OwnFlow(NamedTuple):
@@ -50,9 +51,9 @@ def own_flow(frames: Real[np.ndarray, "n height width rgb=3"]) -> OwnFlow:
 
         explained = 1 - G |I_{t+1}(x + w(x)) - I_t(x)|^2 / (G |I_{t+1}(x) - I_t(x)|^2 + a tenth of the clip's mean)
 
-    G averages over a few pixels. Flow is estimated on grey frames, of which broad shading is taken away and to which
-    one contrast is given; what it explains is measured on all three colours as they are. So flow that follows noise,
-    or light that comes and goes, explains little (noise 0.1 to 0.2, flicker 0), whatever its length.
+    G averages over a few frames and pixels. Flow is estimated on grey frames, of which broad shading is taken away and
+    to which one contrast is given; what it explains is measured on all three colours as they are. So flow that follows
+    noise, or light that comes and goes, explains little (noise 0.1 to 0.2, flicker 0), whatever its length.
 
     Args:
       frames: consecutive, in grey levels or any other unit, with or without a mean; at least 8 pixels a side.
@@ -68,7 +69,7 @@ def own_flow(frames: Real[np.ndarray, "n height width rgb=3"]) -> OwnFlow:
                          "scikit-image")  # fmt: skip
     ndimage, registration = importlib.import_module("scipy.ndimage"), importlib.import_module("skimage.registration")
     x = np.asarray(frames, np.float32)
-    if x.ndim != 4 or x.shape[-1] != 3 or len(x) < 2 or min(x.shape[1:3]) < 8:
+    if x.ndim != 4 or x.shape[-1] != 3 or len(x) < 2 or min(x.shape[1:3]) < SMALLEST:
         raise UsageError(f"flow needs frames of shape (n >= 2, height >= 8, width >= 8, 3): got {x.shape}")
     shape, times = x.shape[1:3], 1
     while max(x.shape[1:3]) > LARGEST:
@@ -78,10 +79,11 @@ def own_flow(frames: Real[np.ndarray, "n height width rgb=3"]) -> OwnFlow:
     grey = x @ np.asarray(LUMA, np.float32)
     grey = grey - ndimage.gaussian_filter(grey, (0, REACH, REACH))
     grey = grey * (CONTRAST / max(float(grey.std()), np.finfo(np.float32).tiny))
-    flow = np.stack([_tvl1(registration, *pair) for pair in pairwise(grey)])
+    # Medians, since the solver leaves a chequerboard where it has not come to its end.
+    flow = ndimage.median_filter(np.stack([_tvl1(registration, *pair) for pair in pairwise(grey)]), (1, 3, 3, 1))
     left, change = np.stack([_differences(ndimage, *pair, w) for pair, w in zip(pairwise(x), flow, strict=True)], 1)
     mean = float(change.mean())
-    left, near = (ndimage.gaussian_filter(each, (0, WINDOW, WINDOW)) for each in (left, change))
+    left, near = (ndimage.gaussian_filter(each, WINDOW) for each in (left, change))
     explained = (1 - left / (near + FLOOR * mean)).clip(0, 1) if mean > 0 else np.ones_like(near)
     share = 1 - float(left.mean()) / mean if mean > 0 else float("nan")
     pace = np.hypot(flow[..., 0], flow[..., 1])[explained >= 0.5]
