@@ -88,7 +88,9 @@ def test_own_flow_is_full_from_its_speed_on():
     flow = np.array([[[[1.0, 0], [2, 0], [20, 0]]]])
     one = color.own_flow(flow, np.ones((1, 1, 3)), 2.0)
     assert one[0, 0].tolist() == [[255, 127, 127], [255, 0, 0], [255, 0, 0]]
+    assert (color.own_flow(flow, np.ones((1, 1, 3)), 0.0) == 255).all()
     assert (color.own_flow(0 * flow, np.ones((1, 1, 3)), float("nan")) == 255).all()
+    assert color.own_flow(flow, np.ones((1, 1, 3)), float("nan"))[0, 0, 2].tolist() == [255, 0, 0]
 
 
 # The file

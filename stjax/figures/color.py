@@ -123,7 +123,7 @@ def own_flow(flow: ArrayLike, explained: ArrayLike, speed: float) -> Picture:
     Args:
       flow: (..., fields, height, width, uv=2), pixels per frame.
       explained: (..., fields, height, width), 0..1; of noise 0.1 to 0.3.
-      speed: pixels per frame, > 0; or NaN or 0 for the fastest pixel.
+      speed: pixels per frame; 0 where nothing is seen to move, NaN for the fastest pixel.
     Returns:
       (..., fields, height, width, 3) uint8.
     Raises:
@@ -136,7 +136,9 @@ def own_flow(flow: ArrayLike, explained: ArrayLike, speed: float) -> Picture:
     """
     uv = _checked(flow, 2)
     pace = np.hypot(uv[..., 0], uv[..., 1])
-    longest = speed if speed > 0 else max(float(pace.max()), float(np.finfo(np.float32).tiny))
+    if np.isnan(speed):
+        speed = float(pace.max())
+    longest = speed if speed > 0 else np.inf
     uv = (uv / np.maximum(pace, longest)[..., None]).astype(np.float32)
     sure = ((np.asarray(explained, np.float32) - 0.3) / 0.4).clip(0, 1)[..., None]
     return np.rint(sure * _on_wheel(uv, 1.0) + (1 - sure) * 128).astype(np.uint8)

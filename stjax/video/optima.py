@@ -27,12 +27,14 @@ share of the clip's mean change a pixel counts as standing still."""
 class OwnFlow(NamedTuple):
     """Where a clip's pixels go, and how much of what changes that explains.
 
-    flow: from each frame to the next, pixels per frame; u right, v down.
+    flow: from each frame to the next, pixels per frame; u right, v down. It fades to 0 where hardly anything changes:
+      what flow is there is the neighbours'.
     explained: about each pixel, the share of the change from frame to frame that is gone once the next frame is
       brought back along the flow, 0..1; 1 where nothing changes.
     share: the same of the whole clip: at most 1, below 0 where the flow only adds to the difference; NaN of a clip in
       which nothing changes.
-    speed: pixels per frame, which 99 % of the pixels stay below; of those whose change is explained by half or more.
+    speed: pixels per frame, which 99 % of the pixels stay below; of those that change, and by half or more as the flow
+      explains.
     """
 
     flow: Float[np.ndarray, "n-1 height width uv=2"]
@@ -86,7 +88,9 @@ def own_flow(frames: Real[np.ndarray, "n height width rgb=3"]) -> OwnFlow:
     left, near = (ndimage.gaussian_filter(each, WINDOW) for each in (left, change))
     explained = (1 - left / (near + FLOOR * mean)).clip(0, 1) if mean > 0 else np.ones_like(near)
     share = 1 - float(left.mean()) / mean if mean > 0 else float("nan")
-    pace = np.hypot(flow[..., 0], flow[..., 1])[explained >= 0.5]
+    seen = (near / (FLOOR * mean)).clip(0, 1) if mean > 0 else near
+    flow = flow * seen[..., None]
+    pace = np.hypot(flow[..., 0], flow[..., 1])[(explained >= 0.5) & (seen == 1)]
     speed = times * float(np.quantile(pace, 0.99)) if pace.size else 0.0
     flow, explained = times * _enlarged(flow, shape, times), _enlarged(explained, shape, times)
     return OwnFlow(flow.astype(np.float32), explained.astype(np.float32), share, speed)
