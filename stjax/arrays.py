@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +41,13 @@ def save(path: Path, arrays: Mapping[str, Any]) -> str:
     return digest
 
 
-def load(path: Path, digest: str | None = None) -> dict[str, NDArray[Any]]:
+def load(path: Path, digest: str | None = None, *, only: Container[str] | None = None) -> dict[str, NDArray[Any]]:
     """The arrays of a file, at a cost in proportion to its size.
 
     Args:
       path: of the file.
       digest: its sha256, from its record; None where the record has none.
+      only: names of those to read; None for all.
     Raises:
       Damaged: it is another file than was written, or none that `save` could have written: packed, or with objects.
       FileNotFoundError: there is none.
@@ -61,7 +62,8 @@ def load(path: Path, digest: str | None = None) -> dict[str, NDArray[Any]]:
             # A few bytes can unpack to gigabytes, and members may lie over one another; ours do neither.
             if any(member.compress_type for member in members) or _size(members) > path.stat().st_size:
                 raise Damaged("it is packed, which stjax never does")
-            return {member.filename.removesuffix(".npy"): _read(file, member) for member in members}
+            names = {member.filename.removesuffix(".npy"): member for member in members}
+            return {name: _read(file, member) for name, member in names.items() if only is None or name in only}
     except Damaged:
         raise
     except OSError as error:

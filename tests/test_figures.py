@@ -277,15 +277,16 @@ def test_rgb_that_moves_is_a_clip_in_one_stretch_of_grey(tmp_path):
     both = finish(tmp_path, "both", 3, 1.0, inputs=(film(12, 18), film(12, 18, 6, name="motion")))
     written = figures.draw_record(tmp_path, both)
     stem = tmp_path / "arrays/both/unit0003_chi1"
-    ends = ("-appearance.png", "-appearance.gif", "-motion.png", "-motion.gif")
-    assert written == [Path(f"{stem}{end}") for end in ends]
-    assert [size(path) for path in written] == [(90, 60)] * 4  # 18 x 12 px, five times
-    for path, frames in ((written[1], 8), (written[3], 6)):
+    ends = (".png", ".gif", "-xt.png", "-yt.png")
+    assert written == [Path(f"{stem}-{stream}{end}") for stream in ("appearance", "motion") for end in ends]
+    assert [size(path) for path in written] == [(90, 60)] * 8  # 18 x 12 px, five times
+    for path, frames in ((written[1], 8), (written[5], 6)):
         with Image.open(path) as image:
             assert getattr(image, "n_frames", 1) == frames
     seen = look(tmp_path, both).pictures["appearance"]
     assert (seen.min(), seen.max()) == (0, 255)
-    assert sum(frame.min() == 0 for frame in seen) == sum(frame.max() == 255 for frame in seen) == 1
+    # A few extreme values are cut off at either end, for the sake of the others' contrast.
+    assert 0 < (seen == 0).mean() < 0.01 > (seen == 255).mean() > 0
     with Image.open(written[0]) as image:
         assert (np.asarray(image)[2::5, 2::5] == seen[3]).all()
 
@@ -420,8 +421,9 @@ def test_a_fused_layer_shows_the_appearance_of_the_largest_chi(tmp_path):
     arrays = {"appearance": np.full((1, 12, 12, 3), 3.0, np.float32), "motion": moving()}
     found[1] = replace(store_arrays(tmp_path, found[1], arrays), settings=replace(SETTINGS, mean=(0.0, 0.0, 0.0)))
     plan = sheets._Plan.of(tmp_path, found)
-    row = plan.row(found, "direction")
-    assert plan.sheet("classes", "direction", still=False).columns[0].title == "appearance, chi = 5"
+    sheet = plan.sheet("classes", "direction", still=False)
+    row = plan.row(found, "direction", sheet)
+    assert sheet.columns[0].title == "appearance, chi = 5"
     assert row.label == "0  Archery"
     assert row.cells[0].frames is not None
     assert (row.cells[0].frames == 128).all()
@@ -460,7 +462,7 @@ def test_every_stream_has_a_column_and_at_each_chi_if_it_can_be_slow(layers, tit
 
 
 def test_frames_have_sheets_of_their_own_with_tiles_that_move(tmp_path):
-    """As wide as their windows are; first, middle and last frame side by side on the still sheet."""
+    """As wide as their windows are; five frames side by side on the still sheet, slices and flow below them."""
     found = [finish(tmp_path, "block1/conv", 0, chi, inputs=(film(20, 30),)) for chi in (10.0, 1.0, 0.0)]
     written = figures.draw_layer(tmp_path, found)
     names = [path.relative_to(tmp_path).as_posix() for path in written]
@@ -470,12 +472,15 @@ def test_frames_have_sheets_of_their_own_with_tiles_that_move(tmp_path):
     with Image.open(written[0]) as image:
         assert getattr(image, "n_frames", 1) == 8
     plan = sheets._Plan.of(tmp_path, found)
-    sheet, row = plan.sheet("block1/conv", "frames", still=True), plan.row(found, "frames")
-    assert [(column.title, column.tiles) for column in sheet.columns] == [
-        (f"chi = {chi}", (0, 3, 7)) for chi in (10, 1, 0)
+    sheet = plan.sheet("block1/conv", "frames", still=True)
+    row = plan.row(found, "frames", sheet)
+    assert [(column.title, column.tiles, column.size) for column in sheet.columns] == [
+        (f"chi = {chi}", (0, 2, 4, 5, 7), (5, 2)) for chi in (10, 1, 0)
     ]
-    assert sheet.note == "appearance · frames 1, 4, 8 of each clip"
-    assert sheet.key is None
+    assert sheet.note == "appearance · frames 1, 3, 5, 6, 8 of each clip"
+    # 20 px on the height of a tile are 8 frames.
+    assert sheet.more.endswith("45 degrees: 2.5 px/frame")
+    assert sheet.key is not None
     for cell in row.cells:
         assert cell.frames is not None
         assert cell.frames.shape == (8, plan.side, plan.side, 3)
@@ -490,8 +495,9 @@ def test_films_and_flow_share_the_sheets_of_flow(tmp_path):
     names = [path.name for path in figures.draw_layer(tmp_path, found)]
     assert names == [f"mixed-{c}-1.{e}" for c in ("direction", "components") for e in ("gif", "png")]
     sheet = sheets._Plan.of(tmp_path, found).sheet("mixed", "direction", still=True)
-    assert sheet.note == "motion as direction · first, middle and last field or frame of each clip"
-    assert [column.tiles for column in sheet.columns] == [(0, 3, 7), (0, 3, 7), (0, 4, 9), (0, 4, 9)]
+    assert sheet.note == "motion as direction · frames 1, 3, 5, 6, 8 and fields 1, 5, 10 of each clip"
+    assert [column.tiles for column in sheet.columns] == [(0, 2, 4, 5, 7)] * 2 + [(0, 4, 9)] * 2
+    assert [sheet.tiles(column) for column in sheet.columns] == [(5, 2)] * 2 + [(3, 1)] * 2
 
 
 def test_only_a_stream_before_a_slash_is_no_part_of_the_name(tmp_path):
@@ -506,7 +512,8 @@ def test_only_a_stream_before_a_slash_is_no_part_of_the_name(tmp_path):
 def test_a_dead_cell_is_hatched_and_says_so(tmp_path):
     found = conv(tmp_path, 2)
     found[1] = replace(found[1], ending="dead")
-    row = sheets._Plan.of(tmp_path, found).row(found[:2], "direction")
+    plan = sheets._Plan.of(tmp_path, found)
+    row = plan.row(found[:2], "direction", plan.sheet("conv2_1", "direction", still=True))
     assert [cell.word for cell in row.cells] == ["", layout.PENDING, "dead"]
     hatched, plain = layout.placeholder(90, "dead"), layout.placeholder(90, layout.PENDING)
     assert hatched[:20].std() > 3 * plain[:20].std()
@@ -615,18 +622,24 @@ def test_nothing_scrolls_sideways_in_a_browser(tmp_path, width):
     assert "<title>0</title>" in done.stdout
 
 
-def test_the_page_of_a_network_without_flow_speaks_of_none(tmp_path):
+def test_the_page_of_a_network_without_flow_has_no_switch(tmp_path):
     found = [finish(tmp_path, "block1/conv", 0, chi, inputs=(film(20, 30),)) for chi in (10.0, 1.0, 0.0)]
     for record in found:
         figures.draw_record(tmp_path, record)
     figures.draw_layer(tmp_path, found)
     page = figures.write_index(tmp_path, found).read_text(encoding="utf-8")
     body = page[page.index("<body>") :]
-    assert not re.search("direction|components|Motion as|wheel", body)
+    assert not re.search("components|Motion as|radio", body)
     assert [unquote(link) for link in re.findall(r'<img[^>]*src="([^"]*)"', body)] == [
+        "sheets/key-direction.png",
         "sheets/block1/conv-frames-1.png",
-        *(f"arrays/block1/conv/unit0000_chi{chi}-appearance.gif" for chi in (10, 1, 0)),
+        *(
+            f"arrays/block1/conv/unit0000_chi{chi}-appearance{end}"
+            for chi in (10, 1, 0)
+            for end in (".gif", "-xt.png", "-yt.png")
+        ),
     ]
+    assert body.count("no scikit-image") == 3
     assert (
         len(re.findall(r'<source media="\(prefers-reduced-motion: reduce\)" srcset="[^"]*-appearance.png">', body)) == 3
     )

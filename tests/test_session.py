@@ -12,10 +12,11 @@ import toys
 from PIL import Image
 from rich.console import Console
 
-from stjax import FAST, Request, Statistics, UsageError
+from stjax import FAST, Request, Statistics, UsageError, figures
 from stjax.atlas import results, session
 from stjax.atlas.meeting import Meeting
 from stjax.user_model import wrap
+from stjax.video import optima
 
 RECIPE = dataclasses.replace(FAST, steps=5)
 
@@ -49,7 +50,8 @@ def test_streams_that_move_are_found_at_each_chi_and_drawn_as_clips(films):
     assert [(record.unit, record.chi) for record in records] == [(u, c) for u in (0, 1) for c in (10.0, 1.0, 0.0)]
     assert {(each.name, each.kind, each.slow) for record in records for each in record.inputs} == {
         ("appearance", "rgb", "time"), ("motion", "rgb", "time")}  # fmt: skip
-    assert sorted(path.name for path in (out / "sheets").iterdir()) == ["both-frames-1.gif", "both-frames-1.png"]
+    names = ["both-frames-1.gif", "both-frames-1.png", "key-direction.png"]
+    assert sorted(path.name for path in (out / "sheets").iterdir()) == names
     for record in records:
         with np.load(out / record.arrays) as arrays:
             assert {stream: arrays[stream].shape for stream in arrays.files} == {
@@ -59,6 +61,9 @@ def test_streams_that_move_are_found_at_each_chi_and_drawn_as_clips(films):
             path = out / record.arrays.replace(".npz", f"-{each.name}.gif")
             with Image.open(path) as clip:
                 assert getattr(clip, "n_frames", 1) > 1 or record.chi == 10.0
+        moved = figures.load_movement(out / record.arrays, record.inputs)
+        assert moved.keys() == {"appearance", "motion"}
+        assert all((each.flow is not None) == optima.can_estimate() for each in moved.values())
     assert "Motion as" not in (out / "index.html").read_text()
 
 

@@ -88,6 +88,8 @@ def guard(
             files.claim(directory, directory / name, known=name in known)
             for path in figures.picture_paths(directory / name, request.probe.inputs):
                 files.claim(directory, path)
+            if figures.clips(request.probe.inputs):
+                files.claim(directory, figures.movement_path(directory / name))
 
 
 @contextlib.contextmanager

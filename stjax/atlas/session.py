@@ -11,7 +11,7 @@ import jax
 from rich.console import Console
 
 from stjax import figures
-from stjax.atlas import fill, folder, hosts, results, resume
+from stjax.atlas import fill, folder, hosts, movement, results, resume
 from stjax.atlas.fill import Share
 from stjax.atlas.meeting import Meeting, Process
 from stjax.atlas.request import Request
@@ -94,7 +94,7 @@ class _Session:
         steps = sum(len(part.share.jobs) * part.request.bound.steps for part in self.parts)
         try:
             with (
-                figures.Drawer(self.out, _drawers()) as drawer,
+                figures.Drawer(self.out, _drawers(), movement.store_movement) as drawer,
                 meter(self.console, self.total, steps, visible=self.first and self.total > 0) as bar,
             ):
                 for part in self.parts:
@@ -146,7 +146,11 @@ class _Session:
         complete = [
             each for each in mine if (self.out / each.arrays).exists() and each.arrays not in part.share.damaged
         ]
-        return [record for record in complete if figures.lacks_pictures(self.out, record)]
+        return [
+            record
+            for record in complete
+            if figures.lacks_pictures(self.out, record) or movement.lacks_movement(self.out, record)
+        ]
 
     def _missing(self, records: Sequence[Record]) -> int:
         return sum(len(resume.missing(records, part.request)) for part in self.parts)

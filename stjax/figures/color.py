@@ -18,7 +18,7 @@ GREY_LEVELS_PER_PIXEL = 6.375
 """255 / 40: flow of -20..20 px was coded in 0..255 when the networks were trained (method.md, section 3)."""
 
 
-def frames(x: ArrayLike, mean: ArrayLike) -> Picture:
+def frames(x: ArrayLike, mean: ArrayLike, beyond: float = 0.0) -> Picture:
     """RGB as one sees it: the mean put back, then stretched to the full range of grey.
 
     p = 255 * (x + mean - min) / (max - min),    min and max over pixels and channels
@@ -26,6 +26,8 @@ def frames(x: ArrayLike, mean: ArrayLike) -> Picture:
     Args:
       x: (..., height, width, rgb=3), grey levels minus the mean. Leading axes share one stretch.
       mean: (rgb=3,) or a number, grey levels; what preprocessing took away.
+      beyond: the share of all values at either end that may be cut off: of a whole clip, a few extreme ones would
+        leave no contrast to the others.
     Returns:
       (..., height, width, 3) uint8, 0..255. A constant picture is mid-grey.
     Raises:
@@ -39,7 +41,8 @@ def frames(x: ArrayLike, mean: ArrayLike) -> Picture:
     of a clip, not between clips.
     """
     values = _checked(x, 3) + np.asarray(mean, np.float32)
-    return _stretch(values, float(values.min()), float(values.max()))
+    low, high = (values.min(), values.max()) if not beyond else np.quantile(values, [beyond, 1 - beyond])
+    return _stretch(values, float(low), float(high))
 
 
 def components(flow: ArrayLike) -> Picture:
@@ -95,15 +98,50 @@ def direction(flow: ArrayLike) -> Picture:
     that one sees speed change over time.
     """
     uv = _checked(flow, 2)
+    return _on_wheel(uv, max(float(np.hypot(uv[..., 0], uv[..., 1]).max()), float(np.finfo(np.float32).tiny)))
+
+
+def _on_wheel(uv: NDArray[np.float32], longest: float) -> Picture:
     u, v = uv[..., 0], uv[..., 1]
-    speed = np.hypot(u, v)
-    r = (speed / max(float(speed.max()), np.finfo(np.float32).tiny))[..., None]
+    r = (np.hypot(u, v) / longest)[..., None]
     # The wheel's seam lies at "right", where arctan2 is -pi or pi by the sign of a zero: rightward is always
     # red.
     turn = np.where((v == 0) & (u >= 0), 0.0, np.arctan2(-v, -u) / (2 * np.pi) + 0.5)
     fine = _fine_wheel()
     hue = fine[np.rint(turn * (len(fine) - 1)).astype(np.int32)]
     return np.floor(255 * (1 - r * (1 - hue)) + 1e-3).astype(np.uint8)
+
+
+def own_flow(flow: ArrayLike, explained: ArrayLike, speed: float) -> Picture:
+    """The flow that is seen in a clip, on the wheel of `direction`, and grey where it does not explain what changes.
+
+        p = c * direction(w) + (1 - c) * 128,    c = (explained - 0.3) / 0.4 within 0..1
+
+    White stands still, colour moves, and grey changes without moving, or moves in a way that is not seen: it is never
+    taken for motion. Full colour from `speed` on.
+
+    Args:
+      flow: (..., fields, height, width, uv=2), pixels per frame.
+      explained: (..., fields, height, width), 0..1; of noise 0.1 to 0.3.
+      speed: pixels per frame; 0 where nothing is seen to move, NaN for the fastest pixel.
+    Returns:
+      (..., fields, height, width, 3) uint8.
+    Raises:
+      UsageError: wrong shape, or values that are not finite.
+
+    >>> own_flow([[[2, 0], [8, 0], [8, 0]]], [[1, 1, 0]], 4)
+    array([[[255, 127, 127],
+            [255,   0,   0],
+            [128, 128, 128]]], dtype=uint8)
+    """
+    uv = _checked(flow, 2)
+    pace = np.hypot(uv[..., 0], uv[..., 1])
+    if np.isnan(speed):
+        speed = float(pace.max())
+    longest = speed if speed > 0 else np.inf
+    uv = (uv / np.maximum(pace, longest)[..., None]).astype(np.float32)
+    sure = ((np.asarray(explained, np.float32) - 0.3) / 0.4).clip(0, 1)[..., None]
+    return np.rint(sure * _on_wheel(uv, 1.0) + (1 - sure) * 128).astype(np.uint8)
 
 
 def legend(convention: str, side: int = 96) -> Picture:

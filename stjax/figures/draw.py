@@ -8,7 +8,8 @@ from pathlib import Path
 from stjax.endings import NOTHING_TO_SEE
 from stjax.figures import encode, layout
 from stjax.figures.look import look
-from stjax.figures.views import array_path, clip_path, picture_paths, still_path, views
+from stjax.figures.movement import load_movement
+from stjax.figures.views import OWN_FLOW, array_path, clip_path, picture_paths, still_path, views
 from stjax.files import claim, discard
 from stjax.record import Record
 
@@ -16,11 +17,12 @@ from stjax.record import Record
 def draw_record(directory: str | Path, record: Record) -> list[Path]:
     """Draws one unit's pictures beside its array: PNG of what stands still, GIF of what moves, with one frame as PNG.
 
-    Files are named after the array: `NAME-STREAM.png` of RGB, with `NAME-STREAM.gif` where chi can make it slow, and of
-    flow `NAME-direction.gif` and `NAME-components.gif`. They are enlarged by a whole number, to at least 90 px on the
-    longer side. PNGs of what moves are its middle frame, for those who want nothing to move. Existing files are
-    replaced. A unit without gradient, and one whose array is not finite, has no picture: noise or grey would pass for
-    a finding; what an earlier run left is removed.
+    Files are named after the array: `NAME-STREAM.png` of RGB, with `NAME-STREAM.gif` where chi can make it slow; then
+    also its slices, `NAME-STREAM-xt.png` and `NAME-STREAM-yt.png`, and where `save_movement` has told its flow,
+    `NAME-STREAM-flow.gif`. Of flow: `NAME-direction.gif` and `NAME-components.gif`. They are enlarged by a whole
+    number, to at least 90 px on the longer side. PNGs of what moves are its middle frame, for those who want nothing to
+    move. Existing files are replaced. A unit without gradient, and one whose array is not finite, has no picture: noise
+    or grey would pass for a finding; what an earlier run left is removed.
 
     Args:
       directory: the run's folder.
@@ -39,6 +41,10 @@ def draw_record(directory: str | Path, record: Record) -> list[Path]:
         return []
     written = []
     for view in (view for each in record.inputs for view in views(each)):
+        if view.name not in seen.pictures:
+            for path in (still_path(arrays, view), clip_path(arrays, view)):
+                discard(path)
+            continue
         frames = seen.pictures[view.name]
         height, width = frames.shape[1:3]
         # Whole numbers only, and never smaller: this is the picture at full detail.
@@ -53,5 +59,10 @@ def draw_record(directory: str | Path, record: Record) -> list[Path]:
 
 def lacks_pictures(directory: str | Path, record: Record) -> bool:
     """Whether a picture of a record is missing that could be drawn: a run was stopped before, say."""
+    arrays = array_path(directory, record)
+    known = {stream for stream, seen in load_movement(arrays, record.inputs).items() if seen.flow is not None}
+    wanted = [
+        view for each in record.inputs for view in views(each) if view.convention != OWN_FLOW or view.stream in known
+    ]
     drawable = record.ending not in NOTHING_TO_SEE and isfinite(record.activation_end)
-    return drawable and not all(path.exists() for path in picture_paths(array_path(directory, record), record.inputs))
+    return drawable and not all(path(arrays, view).exists() for view in wanted for path in (still_path, clip_path))

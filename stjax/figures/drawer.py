@@ -6,12 +6,15 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 
 from stjax.figures.draw import draw_record
 from stjax.record import Record
+
+Before = Callable[[str | Path, Record], object]
 
 
 class Drawer:
@@ -22,13 +25,15 @@ class Drawer:
     Args:
       directory: the run's folder.
       workers: processes that draw; 0 for one thread of this process, which is ready at once.
+      before: is called with the folder and a record before it is drawn, in the same thread or process: for what
+        pictures show and figures do not compute. A function by name, which processes can be told.
 
     >>> with Drawer("atlas") as drawer:
     ...     pass
     """
 
-    def __init__(self, directory: str | Path, workers: int = 0) -> None:
-        self._directory = directory
+    def __init__(self, directory: str | Path, workers: int = 0, before: Before | None = None) -> None:
+        self._directory, self._before = directory, before
         self._error: BaseException | None = None
         self._executor: Executor = ThreadPoolExecutor(1)
         if workers:
@@ -37,7 +42,7 @@ class Drawer:
             self._executor = ProcessPoolExecutor(workers, mp_context=start, initializer=_serve)
 
     def add(self, record: Record) -> None:
-        self._executor.submit(draw_record, self._directory, record).add_done_callback(self._note)
+        self._executor.submit(_draw, self._before, self._directory, record).add_done_callback(self._note)
 
     def __enter__(self) -> Drawer:
         return self
@@ -50,6 +55,12 @@ class Drawer:
     def _note(self, drawn: Future[list[Path]]) -> None:
         if not drawn.cancelled():
             self._error = self._error or drawn.exception()
+
+
+def _draw(before: Before | None, directory: str | Path, record: Record) -> list[Path]:
+    if before is not None:
+        before(directory, record)
+    return draw_record(directory, record)
 
 
 def _serve() -> None:

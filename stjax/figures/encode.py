@@ -27,7 +27,7 @@ def png(path: Path, picture: NDArray[np.uint8]) -> Path:
 
 
 def gif(path: Path, frames: NDArray[np.uint8], milliseconds: int = FRAME_MS) -> Path:
-    """Writes a clip that loops for ever, in colours chosen for the whole clip; white and black are exact.
+    """Writes a clip that loops for ever, in colours chosen for the whole clip; white, black and grounds are exact.
 
     Equal neighbours are merged into one frame that is shown longer, so a clip that stands still is one frame.
 
@@ -42,7 +42,8 @@ def gif(path: Path, frames: NDArray[np.uint8], milliseconds: int = FRAME_MS) -> 
     """
     frames = _rgb(frames)
     # 255 colours at most: the 256th marks what did not change since the last frame, which packs far better.
-    colours = [255, 255, 255, 0, 0, 0, *_palette(frames, 253).ravel().tolist()]
+    exact = [[255, 255, 255], [0, 0, 0], *_grounds(frames)]
+    colours = np.concatenate([exact, _palette(frames, 255 - len(exact))]).ravel().tolist()
     palette = Image.new("P", (1, 1))
     palette.putpalette(colours)
     numbers = np.stack(
@@ -53,9 +54,9 @@ def gif(path: Path, frames: NDArray[np.uint8], milliseconds: int = FRAME_MS) -> 
     )
     # Error diffusion makes still parts shimmer where something moves above: they keep their first colours.
     numbers = np.where((frames == frames[0]).all(axis=(0, -1)), numbers[0], numbers)
-    # Pillow finds the nearest colour a few levels wide of the mark; paper must not turn out pink.
-    numbers[(frames == 255).all(axis=-1)] = 0
-    numbers[(frames == 0).all(axis=-1)] = 1
+    # Pillow finds the nearest colour a few levels wide of the mark: paper must not turn out pink, nor grey speckled.
+    for number, colour in enumerate(exact):
+        numbers[(frames == np.array(colour, np.uint8)).all(axis=-1)] = number
     drawn = [Image.fromarray(number) for number in numbers]
     for image in drawn:
         image.putpalette(colours)
@@ -123,6 +124,20 @@ def mp4(path: Path, frames: NDArray[np.uint8], milliseconds: int = FRAME_MS) -> 
         finally:
             writer.close()
     return path
+
+
+def _grounds(frames: NDArray[np.uint8]) -> list[list[int]]:
+    """Up to four colours of which there is much, a hundredth of all pixels or more each; white and black are not asked.
+
+    >>> _grounds(np.array([[[[128] * 3] * 9 + [[255] * 3] * 9 + [[7, 8, 9]]]], np.uint8))
+    [[128, 128, 128], [7, 8, 9]]
+    """
+    pixels = frames.reshape(-1, 3)
+    pixels = pixels[:: max(1, len(pixels) // 30_000)].astype(np.int32)
+    colours, counts = np.unique(pixels @ np.array([1 << 16, 1 << 8, 1], np.int32), return_counts=True)
+    much = (counts >= 0.01 * len(pixels)) & (colours > 0) & (colours < (1 << 24) - 1)
+    most = colours[much][np.argsort(-counts[much], kind="stable")][:4]
+    return [[int(c) >> 16, int(c) >> 8 & 255, int(c) & 255] for c in most]
 
 
 def _palette(frames: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:

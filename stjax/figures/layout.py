@@ -29,18 +29,23 @@ WORDS = 640
 """Width that a page of few pictures may grow to for the sake of its words, and a little more for the key."""
 TITLE, NAME, LINE = 22, 20, 16
 """Heights: of the titles of columns, of a unit's name above its cells, and of one more line of either."""
+TILE_GAP = 2
+"""Between the frames of one clip."""
 
 
 class Cell(NamedTuple):
     """One picture of one unit. `frames` (time, height, width, 3) uint8, or None and a `word` that says why.
 
-    `caption` stands below at the left, `aside` at the right where there is room for both.
+    `caption` stands below at the left, `aside` at the right where there is room for both; `more` likewise, one line
+    below. A cell of several pictures has them in `placed`, in place of frames: x and y in the cell, and frames.
     """
 
     frames: Picture | None
     word: str = ""
     caption: str = ""
     aside: str = ""
+    more: tuple[str, str] = ("", "")
+    placed: tuple[tuple[int, int, Picture], ...] = ()
 
 
 class Row(NamedTuple):
@@ -51,10 +56,14 @@ class Row(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A title, of which what follows a comma may go to a second line, and the frames that a still sheet shows."""
+    """A title, of which what follows a comma may go to a second line, and the frames that a still sheet shows.
+
+    `size`: how many tiles a cell is wide and high, where that does not follow from the frames.
+    """
 
     title: str
     tiles: tuple[int, ...] = (0,)
+    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +71,7 @@ class Sheet:
     """What does not change from page to page.
 
     Attributes:
-      title, note: the layer, and what is drawn of it.
+      title, note: the layer, and what is drawn of it; `more` is a second line of the note.
       columns: from left to right.
       side: of a cell, pixels.
       named: labels are class names (on a line of their own), not bare numbers (in the margin).
@@ -80,6 +89,7 @@ class Sheet:
     key: Picture | None = None
     key_words: tuple[str, ...] = ()
     provenance: str = ""
+    more: str = ""
 
     @property
     def gutter(self) -> int:
@@ -87,11 +97,15 @@ class Sheet:
 
     @property
     def gap(self) -> int:
-        return 2 * GAP if self.still else GAP  # frames of one clip stand 2 px apart: clips must stand farther
+        # Frames of one clip stand 2 px apart: clips must stand farther.
+        return 2 * GAP if self.still or any(column.size for column in self.columns) else GAP
 
     @property
     def row_height(self) -> int:
-        return self.side + CAPTION + (NAME if self.named else 0) + GAP
+        down = max([self.tiles(column)[1] for column in self.columns], default=1)
+        # What is two tiles high has a second line of captions.
+        captions = CAPTION + (14 if down > 1 else 0)
+        return down * self.side + (down - 1) * TILE_GAP + captions + (NAME if self.named else 0) + GAP
 
     @property
     def title_size(self) -> int:
@@ -108,12 +122,25 @@ class Sheet:
         return TITLE + LINE * (max(map(len, self.titles), default=1) - 1)
 
     @property
+    def header(self) -> int:
+        """Height of what stands above the titles of columns."""
+        return HEADER + (10 if self.more else 0)
+
+    @property
     def block_width(self) -> int:
         return self.gutter + sum(self.column_width(column) + self.gap for column in self.columns) - self.gap
 
+    def tiles(self, column: Column) -> tuple[int, int]:
+        """How many tiles a cell of a column is wide and high."""
+        return column.size or (len(column.tiles) if self.still else 1, 1)
+
     def column_width(self, column: Column) -> int:
-        tiles = len(column.tiles) if self.still else 1
-        return tiles * self.side + (tiles - 1) * 2
+        across = self.tiles(column)[0]
+        return across * self.side + (across - 1) * TILE_GAP
+
+    def cell_height(self, column: Column) -> int:
+        down = self.tiles(column)[1]
+        return down * self.side + (down - 1) * TILE_GAP
 
 
 def fit(side: int, count: int = 1) -> int:
@@ -140,8 +167,7 @@ def resize(frames: Picture, side: int) -> Picture:
     >>> resize(np.array([[[[0] * 3, [9] * 3]]], np.uint8), 4)[0, :, 0, 0]
     array([244,   0,   0, 244], dtype=uint8)
     """
-    height, width = frames.shape[1:3]
-    high, wide = (max(1, round(side * each / max(height, width))) for each in (height, width))
+    high, wide = inside(frames.shape[1:3], side)
     scaled = scale(frames, high, wide)
     if (high, wide) == (side, side):
         return scaled
@@ -150,6 +176,16 @@ def resize(frames: Picture, side: int) -> Picture:
     top, left = (side - high) // 2, (side - wide) // 2
     square[:, top : top + high, left : left + wide] = scaled
     return square
+
+
+def inside(shape: tuple[int, ...], side: int) -> tuple[int, int]:
+    """Height and width of a picture in a square, whose longer side fills it.
+
+    >>> inside((20, 40), 90)
+    (45, 90)
+    """
+    high, wide = (max(1, round(side * each / max(shape))) for each in shape)
+    return high, wide
 
 
 def scale(frames: Picture, height: int, width: int) -> Picture:
@@ -210,10 +246,10 @@ def draw(sheet: Sheet, rows: Sequence[Row], across: int) -> Picture:
         note=_clipped(sheet.note, 12, longest),
         provenance=_clipped(sheet.provenance, 11, longest),
     )
-    words = max(_width(sheet.title, 22), _width(sheet.note, 12))
+    words = max(_width(sheet.title, 22), _width(sheet.note, 12), _width(sheet.more, 12))
     key = max([_width(word, 11) for word in sheet.key_words], default=0) + 64 if sheet.key is not None else 0
     width = 2 * MARGIN + max(body, words + key + MARGIN, _width(sheet.provenance, 11))
-    top = HEADER + sheet.titles_height
+    top = sheet.header + sheet.titles_height
     height = top + down * sheet.row_height + FOOTER
     page = Image.new("RGB", (width, height), WHITE)
     pen = ImageDraw.Draw(page)
@@ -229,7 +265,8 @@ def draw(sheet: Sheet, rows: Sequence[Row], across: int) -> Picture:
     film = np.repeat(still[None], times, axis=0)
     for x, y, frames in moving:
         # A clip that is shorter than the others starts again.
-        film[:, y : y + sheet.side, x : x + sheet.side] = frames[np.arange(times) % len(frames)]
+        height, width = frames.shape[1:3]
+        film[:, y : y + height, x : x + width] = frames[np.arange(times) % len(frames)]
     return film
 
 
@@ -256,24 +293,32 @@ def _draw_row(
         pen.text((left, top), _clipped(row.label, 13, sheet.block_width), fill=INK, font=_font(13))
         top += NAME
     else:
-        pen.text((left + 26, top + sheet.side / 2), row.label, fill=INK, font=_font(13), anchor="rm")
+        middle = top + max(sheet.cell_height(column) for column in sheet.columns) / 2
+        pen.text((left + 26, middle), row.label, fill=INK, font=_font(13), anchor="rm")
     moving, x = [], left + sheet.gutter
     for column, cell in zip(sheet.columns, row.cells, strict=True):
-        width = sheet.column_width(column)
-        pen.rectangle([x - 1, top - 1, x + width, top + sheet.side], outline=FAINT)
-        if cell.frames is None:
-            empty = placeholder(max(width, sheet.side), cell.word)
-            page.paste(Image.fromarray(empty[(width - sheet.side) // 2 :][: sheet.side]), (x, top))
+        width, height = sheet.column_width(column), sheet.cell_height(column)
+        pen.rectangle([x - 1, top - 1, x + width, top + height], outline=FAINT)
+        if cell.placed:
+            for right, down, frames in cell.placed:
+                if len(frames) > 1:
+                    moving.append((x + right, top + down, frames))
+                else:
+                    page.paste(Image.fromarray(frames[0]), (x + right, top + down))
+        elif cell.frames is None:
+            empty = placeholder(width, cell.word)
+            page.paste(Image.fromarray(empty[(width - height) // 2 :][:height]), (x, top))
         elif sheet.still:
             for tile, number in enumerate(column.tiles):
                 frame = resize(cell.frames[min(number, len(cell.frames) - 1)][None], sheet.side)[0]
-                page.paste(Image.fromarray(frame), (x + tile * (sheet.side + 2), top))
+                page.paste(Image.fromarray(frame), (x + tile * (sheet.side + TILE_GAP), top))
         else:
             moving.append((x, top, resize(cell.frames, sheet.side)))
-        below = top + sheet.side + 4
-        pen.text((x, below), _clipped(cell.caption, 11, width), fill=SOFT, font=_font(11))
-        if _width(cell.caption, 11) + _width(cell.aside, 11) + 6 <= width:
-            pen.text((x + width, below), cell.aside, fill=SOFT, font=_font(11), anchor="ra")
+        for line, (caption, aside) in enumerate([(cell.caption, cell.aside), cell.more]):
+            below = top + height + 4 + 14 * line
+            pen.text((x, below), _clipped(caption, 11, width), fill=SOFT, font=_font(11))
+            if _width(caption, 11) + _width(aside, 11) + 6 <= width:
+                pen.text((x + width, below), aside, fill=SOFT, font=_font(11), anchor="ra")
         x += width + sheet.gap
     return moving
 
@@ -282,13 +327,14 @@ def _titles(sheet: Sheet, pen: ImageDraw.ImageDraw, left: int) -> None:
     x = left + sheet.gutter
     for column, lines in zip(sheet.columns, sheet.titles, strict=True):
         for number, line in enumerate(lines):
-            pen.text((x, HEADER + LINE * number), line, fill=INK, font=_font(sheet.title_size))
+            pen.text((x, sheet.header + LINE * number), line, fill=INK, font=_font(sheet.title_size))
         x += sheet.column_width(column) + sheet.gap
 
 
 def _frame_page(sheet: Sheet, page: Image.Image, pen: ImageDraw.ImageDraw) -> None:
     pen.text((MARGIN, 18), sheet.title, fill=INK, font=_font(22))
     pen.text((MARGIN, 48), sheet.note, fill=SOFT, font=_font(12))
+    pen.text((MARGIN, 63), sheet.more, fill=SOFT, font=_font(12))
     if sheet.key is not None:
         x = page.width - MARGIN - len(sheet.key)
         page.paste(Image.fromarray(sheet.key), (x, 14))

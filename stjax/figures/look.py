@@ -13,23 +13,31 @@ from numpy.typing import NDArray
 from stjax import arrays as files
 from stjax.endings import NOTHING_TO_SEE
 from stjax.errors import UsageError
-from stjax.figures import color
+from stjax.figures import color, slices
+from stjax.figures.movement import Movement, clips, load_movement
 from stjax.figures.views import array_path, views
 from stjax.record import Record
 from stjax.types import Input
+
+EXTREME = 0.002
+"""The share of a clip's values at either end that is drawn black or white."""
 
 
 class Look(NamedTuple):
     """What is drawn of one record: pictures, not the array they came from.
 
-    pictures: view -> (time, height, width, rgb=3) uint8.
+    pictures: view -> (time, height, width, rgb=3) uint8; without the flow of a clip of RGB where it is not known.
     fastest: stream of flow -> its largest displacement, in pixels.
-    word: why there are none; "" if there are.
+    places: stream of RGB -> the row and the column of its slices.
+    movements: stream of RGB -> what is known of its movement.
+    word: why there are no pictures; "" if there are.
     """
 
     pictures: Mapping[str, color.Picture] = MappingProxyType({})
     fastest: Mapping[str, float] = MappingProxyType({})
     word: str = ""
+    places: Mapping[str, tuple[int, int]] = MappingProxyType({})
+    movements: Mapping[str, Movement] = MappingProxyType({})
 
 
 def look(directory: str | Path, record: Record) -> Look:
@@ -66,7 +74,18 @@ def look(directory: str | Path, record: Record) -> Look:
         if each.kind == "flow":
             u, v = arrays[each.name][..., 0], arrays[each.name][..., 1]
             fastest[each.name] = float(np.hypot(u, v).max()) / color.GREY_LEVELS_PER_PIXEL
-    return Look(pictures, fastest)
+    places: dict[str, tuple[int, int]] = {}
+    movements = load_movement(path, record.inputs)
+    for each in clips(record.inputs):
+        places[each.name] = row, column = slices.place(arrays[each.name])
+        frames, xt, yt, flow = (view.name for view in views(each))
+        pictures[xt], pictures[yt] = slices.x_t(pictures[frames], row), slices.y_t(pictures[frames], column)
+        seen = movements.get(each.name, Movement())
+        if seen.flow is not None and seen.explained is not None:
+            drawn = color.own_flow(seen.flow, seen.explained, seen.speed)
+            # Of the last frame nothing is known: it keeps the flow that led to it.
+            pictures[flow] = np.concatenate([drawn, drawn[-1:]])
+    return Look(pictures, fastest, places=places, movements=movements)
 
 
 def _pictures(input: Input, x: NDArray[np.float32], mean: tuple[float, ...]) -> dict[str, color.Picture]:
@@ -75,4 +94,4 @@ def _pictures(input: Input, x: NDArray[np.float32], mean: tuple[float, ...]) -> 
         return {view.name: getattr(color, view.convention)(fields) for view in views(input)}
     # One stretch of grey for the whole clip, so that frames compare.
     frames = x if input.slow else x[[len(x) // 2]]
-    return {view.name: color.frames(frames, mean) for view in views(input)}
+    return {input.name: color.frames(frames, mean, EXTREME if len(frames) > 1 else 0.0)}

@@ -11,12 +11,16 @@ from urllib.parse import quote
 
 from stjax.endings import DEAD, LOW, NO_GRADIENT, NOTHING_TO_SEE, OFF
 from stjax.figures import color, encode
-from stjax.figures.sheets import KEY_WORDS, SHEETS, common
+from stjax.figures.movement import Movement, clips, load_movement
+from stjax.figures.sheets import KEY_WORDS, NO_FLOW, SHEETS, common
 from stjax.figures.spread import Spread, describe_spreads, spreads
 from stjax.figures.style import STYLE
 from stjax.figures.views import (
     CONVENTIONS,
     FRAMES,
+    OWN_FLOW,
+    X_T,
+    Y_T,
     Column,
     View,
     array_path,
@@ -31,6 +35,10 @@ from stjax.figures.views import (
 )
 from stjax.files import MARK, claim, replacing
 from stjax.record import Coordinates, Record
+
+_BESIDE = """Right of a clip: a column over time, time to the right (y-t). Below it: a row over time, time downward
+(x-t), and the flow that is seen in the clip: its hue is direction, full colour the speed written below; white stands
+still; grey changes, but is not seen to move. Row and column are those that change most. Speed is slant."""
 
 TITLE = "What the units want to see"
 
@@ -61,8 +69,9 @@ def write_index(directory: str | Path, records: Sequence[Record]) -> Path:
     for record in latest.values():
         layers.setdefault(bare(record.layer), []).append(record)
     path, *keys = (claim(directory, path) for path in page_paths(directory))
-    if FRAMES not in conventions(records):
-        for convention, key in zip(CONVENTIONS, keys, strict=True):
+    flow = FRAMES not in conventions(records)
+    for convention, key in zip(CONVENTIONS, keys, strict=True):
+        if flow or (convention == "direction" and _clips(records)):
             encode.png(key, color.legend(convention, 132))
     with replacing(path) as temporary:
         temporary.write_text("\n".join(_page(directory, layers)) + "\n", encoding="utf-8")
@@ -88,12 +97,24 @@ def _page(directory: Path, layers: Mapping[str, list[Record]]) -> Iterator[str]:
     yield '<nav aria-label="Layers">'
     yield from (f'<a href="#{quote(layer)}">{escape(layer)}</a>' for layer in layers)
     yield "</nav>\n</header>"
+    if _clips(every):
+        yield from _key_to_clips()
     if FRAMES not in conventions(every):
         yield from _switch()
     yield "<main>"
     for layer, records in layers.items():
         yield from _section(directory, layer, records, unfolded=len(every) <= 600)
     yield "</main>\n</body>\n</html>"
+
+
+def _clips(records: Sequence[Record]) -> bool:
+    return any(clips(record.inputs) for record in records)
+
+
+def _key_to_clips() -> Iterator[str]:
+    """What stands beside a clip of RGB."""
+    yield f'<div class="key clips"><img width="44" height="44" src="{SHEETS}/key-direction.png" alt="Colours of flow">'
+    yield f"<small>{_BESIDE}</small></div>"
 
 
 def _switch() -> Iterator[str]:
@@ -178,6 +199,11 @@ def _cell(directory: Path, record: Record, column: Column, note: str) -> str:
         return f'<td><div class="none dead"><b>{record.ending}</b></div></td>'
     own = [view for each in record.inputs if each.name == column.stream for view in views(each)]
     pictures = "".join(_picture(directory, record, view) for view in own)
+    moved = ""
+    if any(view.convention == OWN_FLOW for view in own):
+        pictures = f'<div class="clip">{pictures}</div>'
+        known = load_movement(array_path(directory, record), record.inputs, numbers=True)
+        moved = _movement(known.get(column.stream, Movement()))
     reached = gain(record).replace("x ahat", "\N{MULTIPLICATION SIGN} â").replace("~", "≈ ")
     rise = f"{_number(record.activation_start)} → {_number(record.activation_end)}"
     files = {}
@@ -188,20 +214,25 @@ def _cell(directory: Path, record: Record, column: Column, note: str) -> str:
             files[other.name] = path
     files["npz"] = array_path(directory, record)
     links = " · ".join(f'<a href="{_link(directory, path)}">{words}</a>' for words, path in files.items())
-    return f"<td>{pictures}{reached}<small>{rise}</small><small>{links}</small>{note}</td>"
+    return f"<td>{pictures}{reached}<small>{rise}</small>{moved}<small>{links}</small>{note}</td>"
+
+
+def _movement(of: Movement) -> str:
+    fast = [f"to {of.speed:.2g} px/frame"] if of.speed > 0 else []
+    return f"<small>{', '.join([*fast, of.words])}</small>" if of.words else ""
 
 
 def _picture(directory: Path, record: Record, view: View) -> str:
-    classes = f"moving {view.convention}" if view.moves else ""
+    classes = f"moving {view.convention}" if view.moves else view.convention if view.convention in (X_T, Y_T) else ""
     arrays = array_path(directory, record)
     path, still = clip_path(arrays, view), still_path(arrays, view)
     if not path.exists():
-        return f'<div class="none {classes}">no picture</div>'
+        return f'<div class="none {classes}">{NO_FLOW if view.convention == OWN_FLOW else "no picture"}</div>'
     link = _link(directory, path)
     words = f"{record.layer} unit {record.unit}"
     words += "" if record.chi is None else f", chi {record.chi:g}"
     words += f", start {record.start}" if record.start else ""
-    words += f", {view.stream}" + (f" {view.convention}" if view.convention in CONVENTIONS else "")
+    words += f", {view.stream}" + (f" {view.convention}" if view.convention != FRAMES else "")
     image = f'<img loading="lazy" width="144" height="144" src="{link}" alt="{escape(words)}">'
     if view.moves and still.exists():
         source = f'<source media="(prefers-reduced-motion: reduce)" srcset="{_link(directory, still)}">'

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from stjax.errors import UsageError
-from stjax.figures import color, encode, layout
+from stjax.figures import color, encode, layout, panels
 from stjax.figures.look import Look, look
+from stjax.figures.movement import Movement, clips
 from stjax.figures.views import (
     CONVENTIONS,
     FRAMES,
@@ -27,6 +28,7 @@ from stjax.figures.views import (
 )
 from stjax.files import claim, discard
 from stjax.record import Coordinates, Record
+from stjax.types import Input
 
 SHEETS = "sheets"
 """The folder, below the run's, in which the sheets are."""
@@ -38,6 +40,15 @@ KEY_WORDS = {
     "direction": ("hue: direction of motion", "white: still", "full colour: fastest pixel of the clip"),
     "components": ("red: u, to the right", "green: v, downward", "blue: speed; grey: still"),
 }
+
+
+OWN_FLOW_WORDS = (
+    "hue: direction of the flow seen in a clip",
+    "white: still \u00b7 grey: changes without moving",
+    "full colour: the speed below the clip",
+)
+NO_FLOW = "no scikit-image"
+"""In place of flow that was not estimated, since that is what it needs."""
 
 
 def draw_layer(directory: str | Path, records: Sequence[Record], *, mp4: bool = False) -> list[Path]:
@@ -82,7 +93,7 @@ def draw_layer(directory: str | Path, records: Sequence[Record], *, mp4: bool = 
             _, down = layout.grid(length, (sheet.block_width, sheet.row_height), _limit(still))
             for page in range(pages):
                 numbers = list(units)[page * length : (page + 1) * length]
-                rows = [plan.row(units[unit], convention) for unit in numbers]
+                rows = [plan.row(units[unit], convention, sheet) for unit in numbers]
                 part = replace(sheet, note=_note(sheet.note, numbers, len(units), page, pages))
                 frames = layout.draw(part, rows, -(-len(rows) // down))
                 path = directory / SHEETS / f"{name}-{convention}-{page + 1}.{'png' if still else 'gif'}"
@@ -124,10 +135,12 @@ class _Plan:
     side: of a cell.
     named: whether units have names.
     provenance: where the records come from.
+    clips: stream -> input, of those beside which slices and flow stand.
     look: what there is to see of a record, in squares of that side.
     """
 
     columns: Sequence[Column]
+    clips: dict[str, Input]
     streams: dict[str, dict[str, View]]
     side: int
     named: bool
@@ -151,6 +164,7 @@ class _Plan:
 
         return cls(
             columns=columns(records),
+            clips={each.name: each for each in clips(inputs.values())},
             streams={
                 each.name: {convention: view_in(each, convention) for convention in (*CONVENTIONS, FRAMES)}
                 for each in inputs.values()
@@ -169,8 +183,12 @@ class _Plan:
         heads = []
         for column in self.columns:
             view = self.streams[column.stream][convention]
-            heads.append(layout.Column(column.title, _tiles(view.length) if still and view.moves else (0,)))
-        flow = convention in CONVENTIONS
+            if column.stream in self.clips:
+                tiles = _even_tiles(view.length)
+                heads.append(layout.Column(column.title, tiles, panels.size(tiles) if still else panels.MOVING))
+            else:
+                heads.append(layout.Column(column.title, _tiles(view.length) if still and view.moves else (0,)))
+        key = convention if convention in CONVENTIONS else "direction" if self.clips else None
         sheet = layout.Sheet(
             title=name,
             note=self._words(convention, still),
@@ -178,24 +196,30 @@ class _Plan:
             side=self.side,
             named=self.named,
             still=still,
-            key=color.legend(convention, 52) if flow else None,
-            key_words=KEY_WORDS.get(convention, ()),
+            key=color.legend(key, 52) if key else None,
+            key_words=KEY_WORDS[convention] if convention in CONVENTIONS else OWN_FLOW_WORDS if key else (),
             provenance=self.provenance,
+            more=self._more(still),
         )
         # Many chi make a wide row: cells give way before the page does.
         excess = sheet.block_width - (_limit(still)[0] - 2 * layout.MARGIN)
         if excess > 0:
-            tiles = sum(len(column.tiles) if still else 1 for column in heads)
+            tiles = sum(sheet.tiles(column)[0] for column in heads)
             sheet = replace(sheet, side=max(48, self.side - -(-excess // tiles)))
         return sheet
 
-    def row(self, records: Sequence[Record], convention: str) -> layout.Row:
-        """One unit's cells."""
+    def row(self, records: Sequence[Record], convention: str, sheet: layout.Sheet) -> layout.Row:
+        """One unit's cells on a sheet."""
         cells = []
-        for column in self.columns:
+        for column, head in zip(self.columns, sheet.columns, strict=True):
             record = in_column(records, column)
             view = self.streams[column.stream][convention]
-            cells.append(layout.Cell(None, layout.PENDING) if record is None else self._cell(record, view))
+            if record is None:
+                cells.append(layout.Cell(None, layout.PENDING))
+            elif view.stream in self.clips:
+                cells.append(self._clip_cell(record, view, sheet, head))
+            else:
+                cells.append(self._cell(record, view))
         name = next((record.name for record in records if record.name), None)
         unit = str(records[0].unit)
         return layout.Row(f"{unit}  {name}" if name else unit, tuple(cells))
@@ -209,6 +233,40 @@ class _Plan:
         aside = "" if fastest is None else f"max {fastest:.1f} px"
         return layout.Cell(frames, caption=gain(record), aside=aside)
 
+    def _clip_cell(self, record: Record, view: View, sheet: layout.Sheet, head: layout.Column) -> layout.Cell:
+        """A clip of RGB with what stands beside it."""
+        seen, stream = self.look(record), view.stream
+        frames, xt, yt, flow = (seen.pictures.get(each.name) for each in views(self.clips[stream]))
+        if frames is None or xt is None or yt is None:
+            return layout.Cell(None, seen.word or layout.PENDING)
+        shape = self.clips[stream].length("height"), self.clips[stream].length("width")
+        row, column = seen.places[stream]
+        beside = panels.Panels(xt, yt, flow, NO_FLOW, ((row + 0.5) / shape[0], (column + 0.5) / shape[1]), shape)
+        movement = seen.movements.get(stream, Movement())
+        return layout.Cell(
+            frames,
+            caption=gain(record),
+            aside=f"flow to {movement.speed:.2g} px/frame" if movement.speed > 0 else "",
+            more=(f"row {row}, column {column}", movement.words),
+            placed=tuple(
+                panels.still(frames, beside, sheet.side, head.tiles)
+                if sheet.still
+                else panels.moving(frames, beside, sheet.side)
+            ),
+        )
+
+    def _more(self, still: bool) -> str:
+        """What stands beside clips of RGB, in a line."""
+        if not self.clips:
+            return ""
+        each = next(iter(self.clips.values()))
+        # Time fills the height of an x-t slice.
+        pace = max(each.length("width"), 1) / each.length("time") * each.length("height") / each.length("width")
+        where = "below: x-t, time downward; flow; y-t, time to the right" if still else (
+            "right: y-t, time to the right \u00b7 below: x-t, time downward; flow"
+        )  # fmt: skip
+        return f"{where} \u00b7 of the row and column that change most \u00b7 45 degrees: {pace:.2g} px/frame"
+
     def _words(self, convention: str, still: bool) -> str:
         """What is drawn, in a line."""
         drawn = self.views(convention)
@@ -217,14 +275,29 @@ class _Plan:
             words = f"{flow} as {convention.replace('components', 'x, y, magnitude')}"
         else:
             words = " and ".join(view.stream for view in drawn)
-        lengths = {view.length for view in drawn if view.moves}
-        if not (still and lengths):
-            return words
-        kinds = {"field" if view.convention in CONVENTIONS else "frame" for view in drawn if view.moves}
-        if len(lengths) > 1 or len(kinds) > 1:
-            return f"{words} \u00b7 first, middle and last {' or '.join(sorted(kinds))} of each clip"
-        numbers = ", ".join(str(number + 1) for number in _tiles(lengths.pop()))
-        return f"{words} \u00b7 {kinds.pop()}s {numbers} of each clip"
+        parts = []
+        if lengths := {view.length for view in drawn if view.stream in self.clips}:
+            parts.append(_listed("frame", lengths, _even_tiles, "five frames"))
+        if others := [view for view in drawn if view.moves and view.stream not in self.clips]:
+            noun = "field" if others[0].convention in CONVENTIONS else "frame"
+            parts.append(_listed(noun, {view.length for view in others}, _tiles, f"first, middle and last {noun}"))
+        return f"{words} \u00b7 {' and '.join(parts)} of each clip" if still and parts else words
+
+
+def _listed(noun: str, lengths: set[int], tiles: Callable[[int], tuple[int, ...]], otherwise: str) -> str:
+    """Which frames of clips of some lengths are shown, in words."""
+    if len(lengths) > 1:
+        return otherwise
+    return f"{noun}s {', '.join(str(number + 1) for number in tiles(*lengths))}"
+
+
+def _even_tiles(length: int) -> tuple[int, ...]:
+    """The frames of a clip of RGB that a still sheet shows: five, evenly.
+
+    >>> _even_tiles(32), _even_tiles(2)
+    ((0, 8, 16, 23, 31), (0, 1))
+    """
+    return tuple(sorted({round(place * (length - 1) / 4) for place in range(5)}))
 
 
 def _tiles(length: int) -> tuple[int, ...]:

@@ -44,6 +44,9 @@ td img { margin-bottom: .3rem; object-fit: contain; background: var(--line); }
 .none { display: grid; place-items: center; color: var(--soft); margin-bottom: .3rem; }
 .dead { background: repeating-linear-gradient(-45deg, transparent 0 6px, var(--line) 6px 8px); }
 .none b { font-weight: 400; background: var(--paper); padding: .05rem .5rem; }
+.clip { display: grid; grid-template-columns: 9rem 9rem; gap: 2px; margin-bottom: .3rem; width: max-content; }
+.clip img, .clip .none { margin: 0; } .clip .y-t { order: 1; } .clip .x-t { order: 2; } .clip .flow { order: 3; }
+.key.clips { margin: 1.2rem 0 0; max-width: 60rem; }
 small { font-size: .8rem; color: var(--soft); display: block; }
 body:has(#direction:checked) .components, body:has(#components:checked) .direction { display: none; }
 @media (prefers-reduced-motion: reduce) {
@@ -54,5 +57,6 @@ body:has(#direction:checked) .components, body:has(#components:checked) .directi
   body { padding: 1.5rem 1rem 3rem; }
   fieldset { position: static; } .key { margin-left: 0; }
   td, th { padding-right: .6rem; } td img, .none, a.moving { width: 6.5rem; } td img, .none { height: 6.5rem; }
+  .clip { grid-template-columns: 6.5rem 6.5rem; }
 }
 """

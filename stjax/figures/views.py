@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stjax.errors import UsageError
+from stjax.figures.movement import clips
 from stjax.record import Record
 from stjax.types import STREAMS, Input
 
@@ -17,12 +18,16 @@ FRAMES = "frames"
 """The way to draw RGB; of sheets, those on which there is no flow."""
 
 
+X_T, Y_T, OWN_FLOW = "x-t", "y-t", "flow"
+"""What stands beside a clip of RGB: a row and a column of it over time, and the flow that is seen in it."""
+
+
 class View(NamedTuple):
     """One way to look at an input.
 
     name: of its files.
     stream: that is looked at.
-    convention: one of CONVENTIONS, or FRAMES.
+    convention: one of CONVENTIONS, FRAMES, or of what stands beside a clip of RGB.
     length: frames of the clip that is drawn; a still has one, and is no clip.
     moves: whether it is a clip.
     """
@@ -71,6 +76,9 @@ def views(input: Input) -> tuple[View, ...]:
     >>> still = Input(name="appearance", kind="rgb", shape=(1, 8, 8, 3))
     >>> [(view.name, view.moves) for view in views(still)]
     [('appearance', False)]
+    >>> film = Input(name="appearance", kind="rgb", shape=(16, 8, 8, 3), slow="time")
+    >>> [view.name for view in views(film)]
+    ['appearance', 'appearance-xt', 'appearance-yt', 'appearance-flow']
     """
     stream = input.name
     if input.kind == "flow":
@@ -78,7 +86,15 @@ def views(input: Input) -> tuple[View, ...]:
         prefix = "" if stream == "motion" else f"{stream}-"
         return tuple(View(f"{prefix}{way}", stream, way, length, moves=True) for way in CONVENTIONS)
     moves = input.slow is not None
-    return (View(stream, stream, FRAMES, input.length("time") if moves else 1, moves),)
+    frames = View(stream, stream, FRAMES, input.length("time") if moves else 1, moves)
+    if not clips([input]):
+        return (frames,)
+    return (
+        frames,
+        View(f"{stream}-xt", stream, X_T, 1, moves=False),
+        View(f"{stream}-yt", stream, Y_T, 1, moves=False),
+        View(f"{stream}-flow", stream, OWN_FLOW, frames.length, moves=True),
+    )
 
 
 def view_in(input: Input, convention: str) -> View:
