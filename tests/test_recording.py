@@ -19,6 +19,7 @@ from stjax.analysis import recording
 from stjax.analysis.calibration import calibrated, moving_shapes
 from stjax.analysis.recording import DataSet
 from stjax.analysis.statistics import record_maxima
+from stjax.convert import store, tensors
 from stjax.model import Model, Part, Statistics
 from stjax.networks.discovery import describe
 from stjax.preprocess import Preprocessing
@@ -99,7 +100,7 @@ def files(monkeypatch):
     monkeypatch.setattr(dataset, "sample", functools.partial(dataset.sample, flow=flow))
 
 
-def test_any_network_is_recorded(files, toy):
+def test_any_network_is_recorded(files, toy, tmp_path):
     recorded = recording.record_statistics(toy, LITTLE, made="Made by hand")
     shown = [each.name for each in recording.series(toy, LITTLE)]
     assert shown == (["photographs"] if toy.name == "still" else []) + ["clips", "generated"]
@@ -107,7 +108,13 @@ def test_any_network_is_recorded(files, toy):
     for word in ("TV-L1", "Photographs"):
         assert (word in recorded.statistics.provenance) == (word == "Photographs" and toy.name == "still")
     assert "Made by hand; " in recorded.statistics.provenance
-    extra = json.loads(json.dumps(recorded.extra()))
+    # As `stjax record` writes them, and as they are read: with what stands besides.
+    store.save_statistics(tmp_path / "own.safetensors", recorded.statistics, recorded.extra())
+    held = store.load_statistics(tmp_path / "own.safetensors")
+    assert held.provenance == recorded.statistics.provenance
+    assert held.ahat.keys() == recorded.statistics.ahat.keys()
+    metadata = tensors.metadata_of(tmp_path / "own.safetensors")
+    extra = {name: json.loads(metadata[name]) for name in recorded.extra()}
     assert extra["growth_when_doubled"].keys() == recorded.statistics.ahat.keys()
     lifted = extra["measured_below_floor"]
     assert {layer: tuple(map(int, units)) for layer, units in lifted.items()} == recorded.statistics.floored

@@ -7,6 +7,7 @@ generated clips, whose flow is exact, at several speeds. Everything follows from
 from __future__ import annotations
 
 import importlib.metadata
+import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,14 +85,14 @@ class Recording(NamedTuple):
     measured: Maxima
     growth: dict[str, float]
 
-    def extra(self) -> dict[str, Any]:
-        """What stands in a file of statistics besides: growth, and what was measured of units that were lifted."""
+    def extra(self) -> dict[str, str]:
+        """What stands in a file of statistics besides, as JSON: growth, and what was measured of lifted units."""
         lifted = {
             layer: {str(unit): float(self.measured[layer][unit]) for unit in units}
             for layer, units in self.statistics.floored.items()
         }
         doubled = {layer: round(value, 4) for layer, value in self.growth.items()}
-        return {"growth_when_doubled": doubled, "measured_below_floor": lifted}
+        return {"growth_when_doubled": json.dumps(doubled), "measured_below_floor": json.dumps(lifted)}
 
 
 def series(model: Model, data: DataSet) -> list[Series]:

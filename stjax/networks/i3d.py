@@ -59,6 +59,7 @@ LAYERS: tuple[tuple[str, Triple, Triple], ...] = (
     ("Mixed_5c", (3, 3, 3), (1, 1, 1)),
 )
 """Name, window and stride on t, y and x, in forward order; the window of a Mixed is that of its widest branches."""
+SAME: Padding = ("SAME", "SAME", "SAME")
 CLASSES = "classes"
 AVERAGED = (2, 7, 7)
 """The window that features are averaged over before they are classified; less where a map is smaller on y or x."""
@@ -70,7 +71,7 @@ class Convolution(nn.Module):
     features: int
     taps: Triple = (1, 1, 1)
     stride: int = 1
-    padding: Padding = ("SAME",) * 3
+    padding: Padding = SAME
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -93,7 +94,7 @@ class Branch(nn.Module):
     def __call__(self, x: Array) -> Array:
         for number, (name, features, taps) in enumerate(self.layers):
             x = relu(x, self.backward) if number else x
-            x = Convolution(features, (taps,) * 3, 1, self.padding, self.dtype, name=name)(x)
+            x = Convolution(features, (taps, taps, taps), 1, self.padding, self.dtype, name=name)(x)
         return x
 
 
@@ -213,7 +214,7 @@ class I3D(nn.Module):
     frames: int = 64
     input_size: int = 224
     streams: tuple[str, ...] = STREAMS
-    padding: Padding = ("SAME",) * 3
+    padding: Padding = SAME
     until: str | None = None
     dtype: Any = jnp.float32
     backward: Backward = "gradient"
