@@ -12,7 +12,7 @@ from typing import Any
 from stjax.errors import UsageError
 from stjax.figures import color, encode, layout, panels
 from stjax.figures.look import Look, look
-from stjax.figures.movement import Movement, clips
+from stjax.figures.movement import Movement, clips, why_no_flow
 from stjax.figures.views import (
     CONVENTIONS,
     FRAMES,
@@ -47,8 +47,6 @@ OWN_FLOW_WORDS = (
     "white: still \u00b7 grey: changes without moving",
     "full colour: the speed below the clip",
 )
-NO_FLOW = "no scikit-image"
-"""In place of flow that was not estimated, since that is what it needs."""
 
 
 def draw_layer(directory: str | Path, records: Sequence[Record], *, mp4: bool = False) -> list[Path]:
@@ -239,9 +237,10 @@ class _Plan:
         frames, xt, yt, flow = (seen.pictures.get(each.name) for each in views(self.clips[stream]))
         if frames is None or xt is None or yt is None:
             return layout.Cell(None, seen.word or layout.PENDING)
-        shape = self.clips[stream].length("height"), self.clips[stream].length("width")
-        row, column = seen.places[stream]
-        beside = panels.Panels(xt, yt, flow, NO_FLOW, ((row + 0.5) / shape[0], (column + 0.5) / shape[1]), shape)
+        input, (row, column) = self.clips[stream], seen.places[stream]
+        shape = input.length("height"), input.length("width")
+        place = (row + 0.5) / shape[0], (column + 0.5) / shape[1]
+        beside = panels.Panels(xt, yt, flow, why_no_flow(input), place, shape)
         movement = seen.movements.get(stream, Movement())
         return layout.Cell(
             frames,
