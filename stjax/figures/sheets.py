@@ -259,12 +259,12 @@ class _Plan:
         if not self.clips:
             return ""
         each = next(iter(self.clips.values()))
-        # Time fills the height of an x-t slice.
-        pace = max(each.length("width"), 1) / each.length("time") * each.length("height") / each.length("width")
-        where = "below: x-t, time downward; flow; y-t, time to the right" if still else (
-            "right: y-t, time to the right \u00b7 below: x-t, time downward; flow"
-        )  # fmt: skip
-        return f"{where} \u00b7 of the row and column that change most \u00b7 45 degrees: {pace:.2g} px/frame"
+        # Time fills the height of an x-t slice, and the width of a y-t slice.
+        pace = [f"{each.length(side) / each.length('time'):.2g}" for side in ("height", "width")]
+        slant = f"45 degrees: {' and '.join(dict.fromkeys(pace))} px/frame"
+        right, below = "y-t, time to the right", "x-t, time downward"
+        where = f"below: {below}; flow; {right}" if still else f"right: {right} \u00b7 below: {below}; flow"
+        return f"{where} \u00b7 of the row and column that change most \u00b7 {slant}"
 
     def _words(self, convention: str, still: bool) -> str:
         """What is drawn, in a line."""
