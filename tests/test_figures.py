@@ -478,8 +478,8 @@ def test_frames_have_sheets_of_their_own_with_tiles_that_move(tmp_path):
         (f"chi = {chi}", (0, 2, 4, 5, 7), (5, 2)) for chi in (10, 1, 0)
     ]
     assert sheet.note == "appearance · frames 1, 3, 5, 6, 8 of each clip"
-    # 20 px on the height of a tile are 8 frames.
-    assert sheet.more.endswith("45 degrees: 2.5 px/frame")
+    # 8 frames are as long as 20 px in an x-t slice, as 30 px in a y-t slice.
+    assert sheet.more.endswith("45 degrees: 2.5 and 3.8 px/frame")
     assert sheet.key is not None
     for cell in row.cells:
         assert cell.frames is not None

@@ -212,6 +212,7 @@ def test_hardly_any_pixels_or_frames_are_drawn_all_the_same(tmp_path):
         assert not lacks_movement(tmp_path, record)
         assert figures.draw_record(tmp_path, record)
         assert figures.draw_layer(tmp_path, [record])
+    assert figures.SMALLEST_CLIP == optima.SMALLEST
 
 
 # Sheets

@@ -16,7 +16,6 @@ from stjax import FAST, Request, Statistics, UsageError, figures
 from stjax.atlas import results, session
 from stjax.atlas.meeting import Meeting
 from stjax.user_model import wrap
-from stjax.video import optima
 
 RECIPE = dataclasses.replace(FAST, steps=5)
 
@@ -63,7 +62,9 @@ def test_streams_that_move_are_found_at_each_chi_and_drawn_as_clips(films):
                 assert getattr(clip, "n_frames", 1) > 1 or record.chi == 10.0
         moved = figures.load_movement(out / record.arrays, record.inputs)
         assert moved.keys() == {"appearance", "motion"}
-        assert all((each.flow is not None) == optima.can_estimate() for each in moved.values())
+        # A unit sees 3 px: too few for flow.
+        assert all(each.flow is None for each in moved.values())
+    assert "too small" in (out / "index.html").read_text()
     assert "Motion as" not in (out / "index.html").read_text()
 
 

@@ -59,4 +59,4 @@ def _movement(frames: np.ndarray) -> figures.Movement:
 
 
 def _fits(shape: tuple[int, ...]) -> bool:
-    return min(shape[1:3]) >= optima.SMALLEST
+    return min(shape[1:3]) >= figures.SMALLEST_CLIP

@@ -3,6 +3,7 @@
 from stjax.figures.draw import draw_record as draw_record
 from stjax.figures.draw import lacks_pictures as lacks_pictures
 from stjax.figures.drawer import Drawer as Drawer
+from stjax.figures.movement import SMALLEST_CLIP as SMALLEST_CLIP
 from stjax.figures.movement import Movement as Movement
 from stjax.figures.movement import clips as clips
 from stjax.figures.movement import load_movement as load_movement

@@ -14,6 +14,9 @@ from stjax import arrays as files
 from stjax.files import claim
 from stjax.types import Input
 
+SMALLEST_CLIP = 8
+"""The shortest side of a clip whose flow is asked for, in pixels."""
+
 
 class Movement(NamedTuple):
     """Of one clip of n frames.
@@ -43,6 +46,15 @@ class Movement(NamedTuple):
 def clips(inputs: Iterable[Input]) -> list[Input]:
     """The inputs whose movement can be asked for: RGB whose frames follow one another."""
     return [each for each in inputs if each.kind == "rgb" and each.slow and each.length("time") > 1]
+
+
+def why_no_flow(input: Input) -> str:
+    """In place of a clip's flow, a word or two; the first says what to install.
+
+    >>> [why_no_flow(Input(name="motion", kind="rgb", shape=(9, n, 40, 3), slow="time")) for n in (40, 7)]
+    ['no scikit-image', 'too small']
+    """
+    return "no scikit-image" if min(input.length("height"), input.length("width")) >= SMALLEST_CLIP else "too small"
 
 
 def movement_path(arrays: Path) -> Path:

@@ -11,8 +11,8 @@ from urllib.parse import quote
 
 from stjax.endings import DEAD, LOW, NO_GRADIENT, NOTHING_TO_SEE, OFF
 from stjax.figures import color, encode
-from stjax.figures.movement import Movement, clips, load_movement
-from stjax.figures.sheets import KEY_WORDS, NO_FLOW, SHEETS, common
+from stjax.figures.movement import Movement, clips, load_movement, why_no_flow
+from stjax.figures.sheets import KEY_WORDS, SHEETS, common
 from stjax.figures.spread import Spread, describe_spreads, spreads
 from stjax.figures.style import STYLE
 from stjax.figures.views import (
@@ -227,7 +227,7 @@ def _picture(directory: Path, record: Record, view: View) -> str:
     arrays = array_path(directory, record)
     path, still = clip_path(arrays, view), still_path(arrays, view)
     if not path.exists():
-        return f'<div class="none {classes}">{NO_FLOW if view.convention == OWN_FLOW else "no picture"}</div>'
+        return f'<div class="none {classes}">{_missing(record, view, arrays)}</div>'
     link = _link(directory, path)
     words = f"{record.layer} unit {record.unit}"
     words += "" if record.chi is None else f", chi {record.chi:g}"
@@ -238,6 +238,14 @@ def _picture(directory: Path, record: Record, view: View) -> str:
         source = f'<source media="(prefers-reduced-motion: reduce)" srcset="{_link(directory, still)}">'
         image = f"<picture>{source}{image}</picture>"
     return f'<a class="{classes}" href="{link}">{image}</a>'
+
+
+def _missing(record: Record, view: View, arrays: Path) -> str:
+    """Why a picture is not there."""
+    input = record.input(view.stream)
+    if input and view.convention == OWN_FLOW and still_path(arrays, views(input)[0]).exists():
+        return why_no_flow(input)
+    return "no picture"
 
 
 def _link(directory: Path, path: Path) -> str:

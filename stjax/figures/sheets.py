@@ -12,7 +12,7 @@ from typing import Any
 from stjax.errors import UsageError
 from stjax.figures import color, encode, layout, panels
 from stjax.figures.look import Look, look
-from stjax.figures.movement import Movement, clips
+from stjax.figures.movement import Movement, clips, why_no_flow
 from stjax.figures.views import (
     CONVENTIONS,
     FRAMES,
@@ -47,8 +47,6 @@ OWN_FLOW_WORDS = (
     "white: still \u00b7 grey: changes without moving",
     "full colour: the speed below the clip",
 )
-NO_FLOW = "no scikit-image"
-"""In place of flow that was not estimated, since that is what it needs."""
 
 
 def draw_layer(directory: str | Path, records: Sequence[Record], *, mp4: bool = False) -> list[Path]:
@@ -239,9 +237,10 @@ class _Plan:
         frames, xt, yt, flow = (seen.pictures.get(each.name) for each in views(self.clips[stream]))
         if frames is None or xt is None or yt is None:
             return layout.Cell(None, seen.word or layout.PENDING)
-        shape = self.clips[stream].length("height"), self.clips[stream].length("width")
-        row, column = seen.places[stream]
-        beside = panels.Panels(xt, yt, flow, NO_FLOW, ((row + 0.5) / shape[0], (column + 0.5) / shape[1]), shape)
+        input, (row, column) = self.clips[stream], seen.places[stream]
+        shape = input.length("height"), input.length("width")
+        place = (row + 0.5) / shape[0], (column + 0.5) / shape[1]
+        beside = panels.Panels(xt, yt, flow, why_no_flow(input), place, shape)
         movement = seen.movements.get(stream, Movement())
         return layout.Cell(
             frames,
@@ -260,12 +259,12 @@ class _Plan:
         if not self.clips:
             return ""
         each = next(iter(self.clips.values()))
-        # Time fills the height of an x-t slice.
-        pace = max(each.length("width"), 1) / each.length("time") * each.length("height") / each.length("width")
-        where = "below: x-t, time downward; flow; y-t, time to the right" if still else (
-            "right: y-t, time to the right \u00b7 below: x-t, time downward; flow"
-        )  # fmt: skip
-        return f"{where} \u00b7 of the row and column that change most \u00b7 45 degrees: {pace:.2g} px/frame"
+        # Time fills the height of an x-t slice, and the width of a y-t slice.
+        pace = [f"{each.length(side) / each.length('time'):.2g}" for side in ("height", "width")]
+        slant = f"45 degrees: {' and '.join(dict.fromkeys(pace))} px/frame"
+        right, below = "y-t, time to the right", "x-t, time downward"
+        where = f"below: {below}; flow; {right}" if still else f"right: {right} \u00b7 below: {below}; flow"
+        return f"{where} \u00b7 of the row and column that change most \u00b7 {slant}"
 
     def _words(self, convention: str, still: bool) -> str:
         """What is drawn, in a line."""
