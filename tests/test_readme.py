@@ -5,6 +5,7 @@ here. A line whose program is unknown, or that is no command and not listed as s
 
 How lines are shortened:
 - `visualize` gets `--steps 1 --chunk 1`, `--units 0:1` unless it names classes, and `--chi 1` unless it says which;
+- `visualize` of i3d-kinetics400 gets `--frames 16 --size 64`, unless it says which;
 - `convert` of the full-size file gets `--statistics none`: measuring takes 20 s, and slim files go that way too;
 - recipes of snippets take one step; all run on one device;
 - scripts of Python parse their arguments and stop; scripts of the shell are run with stand-ins for the programs of
@@ -30,7 +31,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import bundles
 import jax
+import published_i3d
 import pytest
 import typer
 import writers
@@ -115,6 +118,9 @@ def place(tmp_path_factory, monkeypatch) -> Path:
     writers.write("MatConvNet SimpleNN", writers.tower(), folder / "FILE")
     with contextlib.suppress(stjax.UsageError):
         (folder / "vgg16.ckpt").symlink_to(imagenet.package_file())
+    bundles.write(
+        bundles.bundle(published_i3d.tensorflow(published_i3d.stream(2), "Flow/inception_i3d/")), folder / "model.ckpt"
+    )
     (folder / "my_networks.py").write_text(next(snippet for snippet in SNIPPETS if "def make" in snippet))
     (folder / "scripts").symlink_to(ROOT / "scripts")
     monkeypatch.chdir(folder)
@@ -159,6 +165,8 @@ class Reader:
             units = words[words.index("--units") + 1] if "--units" in words else ""
             if not re.search("[a-z]", units.replace("all", "")):
                 words += ["--units", "0:1"]
+        if words[0] == "visualize" and "i3d-kinetics400" in words and "--frames" not in words:
+            words = [*words, "--frames", "16", "--size", "64"]
         if words[0] == "convert" and "vgg16.ckpt" in words:
             words += ["--statistics", "none"]
         self.monkeypatch.setattr(sys, "argv", ["stjax", *words])
