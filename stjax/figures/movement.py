@@ -59,7 +59,7 @@ def why_no_flow(input: Input) -> str:
 
 def movement_path(arrays: Path) -> Path:
     """Where the movement of an array file's clips is."""
-    return arrays.with_name(f"{arrays.name.removesuffix('.npz')}-movement.npz")
+    return arrays.with_name(f"{arrays.name.removesuffix('.npz')}.movement")
 
 
 def save_movement(directory: Path, arrays: Path, movements: Mapping[str, Movement]) -> None:

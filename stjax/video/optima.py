@@ -64,7 +64,7 @@ def own_flow(frames: Real[np.ndarray, "n height width rgb=3"]) -> OwnFlow:
 
     On textures of 8 grey levels that shift by 0.15 to 6 px a frame, the mean error is 0.01 to 0.12 px. A disc of 12 px
     radius on a texture that stands still is seen at 2 px a frame, one of 6 px only in part.
-    About 0.03 s for a pair of 112 x 112 on one CPU core.
+    About 0.08 s for a pair of 112 x 112 on one CPU core.
     """
     if not can_estimate():
         raise UsageError("flow of an optimum needs scikit-image, which is not installed; install it: pip install "
