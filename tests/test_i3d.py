@@ -141,7 +141,8 @@ def equals_numpy(streams, size):
         expected = published(params[stream], x[:, 0] if stream == "motion" else x)
         for name, values in expected.items():
             ours = np.asarray(endpoints[f"{stream}/{name}"])
-            assert (ours < 0).any(), "endpoints are before the ReLU"
+            if name.startswith("Conv3d"):
+                assert (ours < 0).any(), "endpoints are before the ReLU"
             assert_close(ours if name == "classes" else np.maximum(ours, 0), values, f"{stream}/{name}")
         classes.append(expected["classes"].ravel())
     assert_close(scores, np.mean(classes, axis=0))
@@ -347,11 +348,13 @@ def test_a_classifier_needs_nine_frames():
     assert network.resized(9, 112) == slim(frames=9, input_size=112)
     eight = draw_clip(slim(frames=8, num_classes=0))
     with pytest.raises(UsageError, match=message):
-        network.apply({"params": params}, eight)
+        jax.eval_shape(network.apply, {"params": params}, eight)
     # Nothing but its classifier needs them.
-    scores, _ = slim(num_classes=0).resized(4, 45).apply({"params": params}, draw_clip(slim(frames=4, num_classes=0)))
+    short = slim(num_classes=0).resized(4, 45)
+    scores, endpoints = jax.eval_shape(short.apply, {"params": params}, draw_clip(short))
     assert scores is None
-    _, endpoints = network.clone(until="motion/Mixed_3b").apply({"params": params}, eight)
+    assert endpoints["motion/Mixed_5c"].shape[:3] == (1, 2, 2)
+    _, endpoints = jax.eval_shape(network.clone(until="motion/Mixed_3b").apply, {"params": params}, eight)
     assert endpoints["motion/Mixed_3b"].shape[:3] == (4, 6, 6)
 
 
@@ -370,8 +373,8 @@ def test_it_comes_back_from_its_file_and_too_few_frames_do_not(saved, tmp_path):
     assert loaded.network == slim(streams=("appearance",))
     arrays, metadata = store.read_tensors(saved)
     said = json.loads(metadata["stjax"])
-    assert said["network"]["frames"] == 16
-    said["network"]["frames"] = 8
+    assert said["configuration"]["frames"] == 16
+    said["configuration"]["frames"] = 8
     store.write_tensors(tmp_path / "short.safetensors", arrays, {"stjax": json.dumps(said)})
     with pytest.raises(UsageError, match="got 8; nearest: 9"):
         zoo.load(tmp_path / "short.safetensors")
@@ -388,7 +391,7 @@ def test_a_model_is_resized_as_its_network(saved):
         resized(model, frames=0)
     with pytest.raises(UsageError, match="size must be at least 1: got -3"):
         resized(model, size=-3)
-    with pytest.raises(UsageError, match="embedded must be shown clips of one size, .* leave out --frames and --size"):
+    with pytest.raises(UsageError, match=r"embedded must be shown clips of one size, .* leave out --frames and --size"):
         resized(zoo.load("embedded"), size=64)
 
 
