@@ -17,12 +17,13 @@ import pytest
 
 import stjax
 from stjax import Clip, Extent, Field, Input, Layer, Probe
-from stjax.ascent import objectives, optimizers, recipes, regularizers, transforms
+from stjax.ascent import objectives, optimizers, parametrization, recipes, regularizers, transforms
 from stjax.ascent.objectives import ChannelMean, ClassScore, Direction, LogOdds, Neuron, Sum
 from stjax.ascent.optimizers import Adam, Momentum, Sobolev, Weights
+from stjax.ascent.parametrization import MovingPicture
 from stjax.ascent.regularizers import LocalEnergy, SpatialVariation, TemporalVariation
 from stjax.ascent.spectrum import smooth_gradient
-from stjax.ascent.transforms import FieldDropout, Jitter
+from stjax.ascent.transforms import FieldDropout, Jitter, Zoom
 
 # The same float32 sums in another order, under jit or vmap.
 RTOL = 1e-5
@@ -89,6 +90,16 @@ def _key_of(clip: Clip) -> Any:
     return jax.random.key(jax.lax.bitcast_convert_type(first.ravel()[0], jnp.int32))
 
 
+def canvas(make: Callable[[], Any], inputs: tuple[Input, ...]) -> Row:
+    """A canvas of another form, whose displacements are some pixels."""
+
+    def draw(seed: int) -> Clip:
+        clip = draw_clip(seed, make().inputs(inputs))
+        return clip._replace(motion=clip.motion / 30)
+
+    return Row(make, draw, lambda p, clip: p.render(inputs, clip))
+
+
 def optimizer(make: Callable[[], Any], inputs: tuple[Input, ...]) -> Row:
     """Three steps, so that the carried state is put through as well."""
 
@@ -110,6 +121,8 @@ OF_A_CLIP = {
     "TemporalVariation": (regularizer, TemporalVariation),
     "Jitter": (transform, lambda: Jitter(size=4)),
     "Jitter, in a share of steps": (transform, lambda: Jitter(size=3, share=0.5)),
+    "Zoom": (transform, lambda: Zoom(margin=2)),
+    "Zoom, beyond the canvas": (transform, lambda: Zoom(margin=0, least=0.4, most=0.6)),
     "FieldDropout": (transform, lambda: FieldDropout(rate=0.5)),
     "Momentum": (optimizer, Momentum),
     "Adam": (optimizer, Adam),
@@ -117,6 +130,7 @@ OF_A_CLIP = {
     "Sobolev": (optimizer, Sobolev),
     "MAHENDRAN's optimiser": (optimizer, lambda: dataclasses.replace(recipes.MAHENDRAN.optimizer)),
     "FAST's optimiser": (optimizer, lambda: dataclasses.replace(recipes.FAST.optimizer)),
+    "MOVING's optimiser": (optimizer, lambda: dataclasses.replace(recipes.MOVING.optimizer)),
 }
 ROWS = {
     "Neuron": objective(lambda: Neuron(LAYER)),
@@ -132,6 +146,7 @@ ROWS = {
         for name, (row, make) in OF_A_CLIP.items()
         for of, inputs in INPUTS.items()
     },
+    "MovingPicture": canvas(lambda: MovingPicture(knots=3, spacing=4, border=2), INPUTS["video"]),
 }
 OPTIMIZERS = [(make, inputs) for row, make in OF_A_CLIP.values() if row is optimizer for inputs in INPUTS.values()]
 
@@ -150,7 +165,7 @@ def test_every_class_of_the_room_has_a_row():
     """A static part is a frozen dataclass; the type that its row makes has its name. Rules of jitter stand apart."""
     parts = {
         name
-        for module in (objectives, regularizers, transforms, optimizers)
+        for module in (objectives, regularizers, transforms, optimizers, parametrization)
         for name, value in vars(module).items()
         if inspect.isclass(value) and value.__module__ == module.__name__
         and dataclasses.is_dataclass(value) and not name.startswith("_")
@@ -233,18 +248,20 @@ def test_equal_settings_cost_no_second_compilation(row):
     assert traces == 1
 
 
-def probe_of(stride: int = 32, role: str = "dense") -> Probe:
+def probe_of(stride: int = 32, role: str = "dense", of: str = "still") -> Probe:
     """Of a layer with that stride, which its recipe is bound to."""
     extent = Extent(40, stride, 1.5)
     layer = Layer(
         name=LAYER, units=6, inputs=("appearance",), field=Field(None, extent, extent), grid=(1, 1, 1), role=role
     )
-    return Probe(network=stjax.TwoStream(), layer=layer, inputs=INPUTS["still"], whole=True)
+    return Probe(network=stjax.TwoStream(), layer=layer, inputs=INPUTS[of], whole=True)
 
 
 @pytest.mark.parametrize("recipe", recipes.RECIPES)
 def test_recipes_are_static_arguments_too(recipe):
-    one, other = (dataclasses.replace(recipes.recipe_named(recipe)).bind(probe_of()) for _ in range(2))
+    # MOVING is for frames that follow one another, the others for a still as well.
+    own = probe_of(of="video")
+    one, other = (dataclasses.replace(recipes.recipe_named(recipe)).bind(own) for _ in range(2))
     assert one == other
     assert hash(one) == hash(other)
     assert one != recipes.recipe_named(recipe)

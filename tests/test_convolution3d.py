@@ -1,4 +1,4 @@
-"""3-D convolution and max-pooling, in whatever form this backend has them, equal XLA's own in float64, gradients too."""
+"""3-D convolution and max-pooling, in whatever form a backend has them, equal XLA's own in float64; gradients too."""
 
 from __future__ import annotations
 

@@ -141,7 +141,8 @@ def equals_numpy(streams, size):
         expected = published(params[stream], x[:, 0] if stream == "motion" else x)
         for name, values in expected.items():
             ours = np.asarray(endpoints[f"{stream}/{name}"])
-            assert (ours < 0).any(), "endpoints are before the ReLU"
+            if name.startswith("Conv3d"):
+                assert (ours < 0).any(), "endpoints are before the ReLU"
             assert_close(ours if name == "classes" else np.maximum(ours, 0), values, f"{stream}/{name}")
         classes.append(expected["classes"].ravel())
     assert_close(scores, np.mean(classes, axis=0))
@@ -160,11 +161,9 @@ def test_every_endpoint_of_a_clip_as_it_was_trained_equals_numpy():
 def test_a_clip_without_a_stream_is_seen_by_the_other_alone():
     network = slim()
     params, clip = draw_params(network), draw_clip(network)
-    apply = jax.jit(network.apply)
-    _, full = apply({"params": params}, clip)
-    scores, endpoints = apply({"params": params}, clip._replace(motion=None))
+    scores, endpoints = jax.jit(network.apply)({"params": params}, clip._replace(motion=None))
     assert all(name.startswith("appearance/") for name in endpoints)
-    assert_close(scores, np.asarray(full["appearance/classes"], np.float64).ravel())
+    assert_close(scores, published(params["appearance"], clip.appearance)["classes"].ravel())
     with pytest.raises(UsageError, match="sees motion; this clip has no motion"):
         network.clone(until="motion/Mixed_3b").apply({"params": params}, clip._replace(motion=None))
     with pytest.raises(UsageError, match="'motion/Mixed_3' is not; nearest: motion/Mixed_3"):
@@ -236,10 +235,14 @@ def middle(a):
 def cones(network, names):
     """Value and gradient of the middle units on their cones and on the whole; returns axis by axis what was cut."""
     params, clip = draw_params(network), draw_clip(network).appearance
-    found, total = {}, {}
+    found = {}
     with jax.default_matmul_precision("highest"):
         for name in names:
             own = probe(network, name)
+            found[name] = [way == "VALID" for way in own.network.padding]
+            assert own.whole == (not any(found[name])), name
+            if own.whole:
+                continue
             part = shown(network, own)
             assert own.inputs[0].shape == clip[part].shape, name
             weight = jnp.asarray(np.random.default_rng(3).normal(size=own.layer.units), jnp.float32)
@@ -252,8 +255,9 @@ def cones(network, names):
             whole = network.clone(until=name)
             (_, full), gradient = run(clip, whole)
             (_, small), cone = run(clip[part], own.network.clone(backward="gradient"))
-            exact = [way == "VALID" for way in own.network.padding]
-            assert [n for n, alone in zip(small.shape, exact, strict=False) if alone] == [1] * sum(exact), name
+            assert [n for n, alone in zip(small.shape, found[name], strict=False) if alone] == [1] * sum(found[name]), (
+                name
+            )
             spread = np.abs(full).max()
             np.testing.assert_allclose(middle(small), middle(full), rtol=0, atol=TOLERANCE * spread, err_msg=name)
             outside = np.asarray(gradient).copy()
@@ -261,18 +265,16 @@ def cones(network, names):
             np.testing.assert_allclose(cone, outside[part], rtol=0, atol=TOLERANCE * np.abs(outside).max())
             outside[part] = 0
             assert not outside.any(), f"{name} depends on what is not shown"
-            found[name], total[name] = exact, own.whole
-    assert [name for name, all_of_it in total.items() if all_of_it] == [n for n, e in found.items() if not any(e)]
     return found
 
 
 NAMES = [layer.name for layer in slim(streams=("appearance",), num_classes=0).layers]
-TIME_ONLY, ALL, NONE = [True, False, False], [True] * 3, [False] * 3
+TIME_ONLY, ALL = [True, False, False], [True] * 3
 
 
 def test_a_cone_equals_the_whole():
     network = slim(streams=("appearance",), frames=32, input_size=80)
-    names = [f"appearance/{name}" for name in ("Conv3d_1a_7x7", "Conv3d_2c_3x3", "Mixed_3c")]
+    names = [f"appearance/{name}" for name in ("Conv3d_2c_3x3", "Mixed_3c")]
     assert cones(network, names) == dict.fromkeys(names, ALL)
 
 
@@ -347,11 +349,13 @@ def test_a_classifier_needs_nine_frames():
     assert network.resized(9, 112) == slim(frames=9, input_size=112)
     eight = draw_clip(slim(frames=8, num_classes=0))
     with pytest.raises(UsageError, match=message):
-        network.apply({"params": params}, eight)
+        jax.eval_shape(network.apply, {"params": params}, eight)
     # Nothing but its classifier needs them.
-    scores, _ = slim(num_classes=0).resized(4, 45).apply({"params": params}, draw_clip(slim(frames=4, num_classes=0)))
+    short = slim(num_classes=0).resized(4, 45)
+    scores, endpoints = jax.eval_shape(short.apply, {"params": params}, draw_clip(short))
     assert scores is None
-    _, endpoints = network.clone(until="motion/Mixed_3b").apply({"params": params}, eight)
+    assert endpoints["motion/Mixed_5c"].shape[:3] == (1, 2, 2)
+    _, endpoints = jax.eval_shape(network.clone(until="motion/Mixed_3b").apply, {"params": params}, eight)
     assert endpoints["motion/Mixed_3b"].shape[:3] == (4, 6, 6)
 
 
@@ -370,8 +374,8 @@ def test_it_comes_back_from_its_file_and_too_few_frames_do_not(saved, tmp_path):
     assert loaded.network == slim(streams=("appearance",))
     arrays, metadata = store.read_tensors(saved)
     said = json.loads(metadata["stjax"])
-    assert said["network"]["frames"] == 16
-    said["network"]["frames"] = 8
+    assert said["configuration"]["frames"] == 16
+    said["configuration"]["frames"] = 8
     store.write_tensors(tmp_path / "short.safetensors", arrays, {"stjax": json.dumps(said)})
     with pytest.raises(UsageError, match="got 8; nearest: 9"):
         zoo.load(tmp_path / "short.safetensors")
@@ -388,7 +392,7 @@ def test_a_model_is_resized_as_its_network(saved):
         resized(model, frames=0)
     with pytest.raises(UsageError, match="size must be at least 1: got -3"):
         resized(model, size=-3)
-    with pytest.raises(UsageError, match="embedded must be shown clips of one size, .* leave out --frames and --size"):
+    with pytest.raises(UsageError, match=r"embedded must be shown clips of one size, .* leave out --frames and --size"):
         resized(zoo.load("embedded"), size=64)
 
 
