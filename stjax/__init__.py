@@ -43,11 +43,14 @@ from stjax.ascent.transforms import FieldDropout as FieldDropout
 from stjax.ascent.transforms import Jitter as Jitter
 from stjax.ascent.transforms import OnePixel as OnePixel
 from stjax.ascent.transforms import QuarterStride as QuarterStride
+from stjax.ascent.transforms import Zoom as Zoom
+from stjax.ascent.parametrization import MovingPicture as MovingPicture
 
 # how one input is found
 from stjax.ascent.recipes import FAST as FAST
 from stjax.ascent.recipes import GLOBAL as GLOBAL
 from stjax.ascent.recipes import MAHENDRAN as MAHENDRAN
+from stjax.ascent.recipes import MOVING as MOVING
 from stjax.ascent.recipes import Recipe as Recipe
 from stjax.ascent.step import AscentInfo as AscentInfo
 from stjax.ascent.step import AscentState as AscentState
@@ -71,6 +74,7 @@ from stjax.analysis.statistics import divisors as divisors
 from stjax.analysis.statistics import record_maxima as record_maxima
 from stjax.convert.conversion import convert_files as convert_files
 from stjax.convert.store import save as save
+from stjax.model import resized as resized
 
 # what goes wrong, in one line
 from stjax.errors import UsageError as UsageError

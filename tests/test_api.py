@@ -95,7 +95,9 @@ def test_what_belongs_together_travels_together():
     assert {name: count for name, count in counts.items() if count > 8} == {}
 
 
-@pytest.mark.parametrize("room", ["objectives", "regularizers", "optimizers", "transforms", "recipes"])
+@pytest.mark.parametrize(
+    "room", ["objectives", "regularizers", "optimizers", "transforms", "parametrization", "recipes"]
+)
 def test_what_a_recipe_is_made_of_is_public(room):
     """Every static part: a frozen dataclass that a user may put into a recipe, and every named recipe."""
     loaded = importlib.import_module(f"stjax.ascent.{room}")

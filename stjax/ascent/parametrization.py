@@ -90,7 +90,7 @@ class MovingPicture:
         >>> P = jnp.broadcast_to(jnp.arange(4.0)[None, None, :, None], (1, 3, 4, 3))
         >>> D = jnp.zeros((2, 1, 2, 2, 2)).at[1, ..., 0].set(0.5)
         >>> moved = MovingPicture(knots=2, border=1).render((still,), Clip(P, D))
-        >>> moved.appearance[..., 0].round(3).tolist()
+        >>> [[[round(float(v), 3) for v in row] for row in frame] for frame in moved.appearance[..., 0]]
         [[[1.0, 2.0]], [[1.5, 2.5]]]
         """
         frames, height, width, _ = window[0].shape

@@ -199,6 +199,21 @@ MOVING = Recipe(
     odds=True,
     parametrization=MovingPicture(),
 )
+"""For classes of a network that sees consecutive RGB frames: a picture that moves, and not frames free of one another.
+
+Two classes of i3d-kinetics400 at 32 x 112 x 112, one seed: the logit, in how many of 11 views (enlarged, reduced,
+moved, mirrored, blurred, noisy, rounded, larger, every second and third frame) the class stays first, and what shifts
+of blocks by whole pixels explain of the change from frame to frame (clips 36 to 72 %, noise 11 %), at chi = 10, 1, 0:
+
+    tennis   free frames   414 556 514   11 10 11   0  2  1 %      MOVING    98 139 121   11 11 11   3 31 93 %
+    soccer   free frames   553 949 885   10 10 10   0  1  1 %      MOVING    44 308 220   11 11 11   0 39 89 %
+
+Free frames are a Sobolev ascent with shifts by up to 16 pixels, colours as here, a weight of 1e5 and an ahat of 20. The
+largest logit over clips and generated motion is 30. Motion of less than half a pixel a frame, as at chi = 1 and 10, is
+too little for whole pixels: dense flow explains 73 and 90 % at chi = 10, 94 to 99 % at 1 and 0. Looked at, and not
+measured: zooms in place of shifts turn texture into things; a weight of 2e3 (with an ahat of 20) gives clear things
+that hardly move, 1e4 crowded ones.
+"""
 
 RECIPES = {recipe.name: recipe for recipe in (MAHENDRAN, FAST, GLOBAL, MOVING)}
 
