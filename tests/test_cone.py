@@ -196,7 +196,7 @@ class Inception(nn.Module):
 
 
 @pytest.mark.parametrize("size", [(24, 52, 52), (15, 51, 53), (18, 54, 50)], ids=str)
-@pytest.mark.parametrize("how", ["declared", "found out"])
+@pytest.mark.parametrize("how", ["declared", pytest.param("found out", marks=pytest.mark.slow)])
 def test_asymmetric_padding_and_branches_in_three_dimensions(size, how):
     module = Inception(*size)
     clip = Clip(jnp.zeros((*size, 3)))

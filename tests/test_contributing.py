@@ -49,6 +49,7 @@ def test_the_recipes_work_as_written(names: dict[str, Any]) -> None:
             exec(compile(text, f"CONTRIBUTING.md, {title}", "exec"), names)
 
 
+@pytest.mark.slow
 def test_the_network_recipe_works_on_the_command_line(tmp_path: Path) -> None:
     ((file, code),) = [(file, text) for language, file, text in blocks("A network") if language == "python" and file]
     (tmp_path / file).write_text(code)

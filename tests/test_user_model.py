@@ -67,6 +67,7 @@ def frames(path: Path) -> list[np.ndarray]:
     return every
 
 
+@pytest.mark.slow
 def test_a_video_network_goes_through_all_of_it(here, typed):
     code, said, complained = typed("layers", "their_networks:video")
     assert code == 0, complained
