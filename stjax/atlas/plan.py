@@ -151,14 +151,17 @@ def _endpoints(probe: Probe, params: Params) -> dict[str, jax.ShapeDtypeStruct]:
 def flops(probe: Probe, params: Params) -> int:
     """Floating-point operations of one forward pass over a probe, counting what its endpoints need.
 
-    2 * (elements of an endpoint) * (elements of a kernel that make one of them), summed; a step costs twice
-    that, forward and the gradient with respect to the input. Pooling and penalties are left out.
+    2 * (positions of an endpoint) * (elements of each kernel below its name), summed; a step costs twice that, forward
+    and the gradient with respect to the input. Of a block with several kernels, those inside count as often as its
+    output has positions, which is the least. Pooling and penalties are left out.
     """
     total = 0
     for layer, shape in _endpoints(probe, params).items():
         node: Any = params
         for name in layer.split("/"):
             node = node.get(name, {})
-        if "kernel" in node:
-            total += 2 * math.prod(shape.shape) * math.prod(node["kernel"].shape[:-1])
+        positions = math.prod(shape.shape[:-1])
+        leaves = jax.tree_util.tree_leaves_with_path(node)
+        kernels = [array for path, array in leaves if getattr(path[-1], "key", None) == "kernel"]
+        total += sum(2 * positions * math.prod(kernel.shape) for kernel in kernels)
     return total
