@@ -9,6 +9,10 @@ are joined along the channels,
 and a stride s in space becomes a stride of 1 over blocks of s x s pixels, whose channels are joined as well (space to
 depth). Gradients follow by the chain rule: every convolution in them has stride 1, and none is 3-D. Max-pooling is the
 largest of shifted slices, one axis after another, since XLA's `reduce_window` has a slow gradient on CPU.
+
+Measured on 2 cores whose matrix rate is 394 GFLOP/s, value and gradient, useful GFLOP/s: 8 cones of I3D's Mixed_3c 197,
+2 of Mixed_4c 220, a class at 32 x 112 x 112 232. Of the 91 ms for Mixed_3c the first convolution takes 57, since blocks
+give it 8 x 8 taps for 7 x 7. Its gradient runs at 164, 2c and the 3x3x3 of the Mixed at 290 to 550 (Winograd).
 """
 
 from __future__ import annotations
