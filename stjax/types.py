@@ -5,6 +5,7 @@ Arrays travel in NamedTuples; what shapes a program is a frozen dataclass, compa
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -203,12 +204,19 @@ class Probe:
 
     def canvas(self, margin: int = 0) -> Clip:
         """Shapes of a canvas `margin` pixels higher and wider than the window, as a hashable Clip."""
-        return Clip(**{
-            each.name: jax.ShapeDtypeStruct(
-                (*each.shape[:-3], each.shape[-3] + margin, each.shape[-2] + margin, each.shape[-1]), jnp.float32
-            )
-            for each in self.inputs
-        })  # fmt: skip
+        return shapes(enlarged(self.inputs, margin))
+
+
+def enlarged(inputs: Iterable[Input], margin: int) -> tuple[Input, ...]:
+    """Inputs that are `margin` pixels higher and wider.
+
+    >>> enlarged((Input(name="appearance", kind="rgb", shape=(1, 8, 8, 3)),), 2)[0].shape
+    (1, 10, 10, 3)
+    """
+    return tuple(
+        dataclasses.replace(each, shape=(*each.shape[:-3], *(n + margin for n in each.shape[-3:-1]), each.shape[-1]))
+        for each in inputs
+    )
 
 
 def shapes(inputs: Iterable[Input], lead: tuple[int, ...] = ()) -> Clip:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import toys
 from conftest import ask
 
 from stjax import (
@@ -114,40 +114,17 @@ def test_seed_and_layer_and_unit_make_the_start():
     assert keys[0, "fc4", 0] == RECORDED_KEY
 
 
-@dataclasses.dataclass(frozen=True)
-class Counting:
-    """A network that counts how often it is traced."""
-
-    network: Any
-    log: list = dataclasses.field(compare=False)
-
-    @property
-    def inputs(self):
-        return self.network.inputs
-
-    @property
-    def layers(self):
-        return self.network.layers
-
-    def for_layer(self, name, exact):
-        return dataclasses.replace(self, network=self.network.for_layer(name, exact))
-
-    def apply(self, variables, clip):
-        self.log.append(1)
-        return self.network.apply(variables, clip)
-
-
 def test_units_chi_kappa_and_ahat_cost_no_second_compilation(network, params, ahat):
     log: list[int] = []
-    run(Counting(network, log), params, ahat, units=[0, 1, 2], chi=(10,), chunk=2)
+    run(toys.Counting(network, log), params, ahat, units=[0, 1, 2], chi=(10,), chunk=2)
     traces = len(log)
     for sweep in (
         {"units": [4, 5, 6, 7], "chi": (3, 0), "chunk": 2},
         {"units": [1, 2], "chi": (0,), "kappa": 0.5, "chunk": 2},
     ):
-        run(Counting(network, log), params, {LAYER: 2 * ahat[LAYER]}, seed=9, **sweep)
+        run(toys.Counting(network, log), params, {LAYER: 2 * ahat[LAYER]}, seed=9, **sweep)
     again = jax.tree.map(lambda a: a * 1.01, params)
-    run(Counting(network, log), again, ahat, units=[0, 1], chi=(1,), chunk=2)
+    run(toys.Counting(network, log), again, ahat, units=[0, 1], chi=(1,), chunk=2)
     # Once for the step's gradient, once for the measurement.
     assert (traces, len(log)) == (2, 2)
 

@@ -218,30 +218,10 @@ def test_a_result_is_its_unit_s_own(moving, climbed):
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[0, 0], b[1, 1]), alone, climbed)
 
 
-@dataclasses.dataclass(frozen=True)
-class Counting:
-    """A network that counts how often it is traced."""
-
-    network: Any
-    log: list = dataclasses.field(compare=False)
-
-    @property
-    def inputs(self):
-        return self.network.inputs
-
-    @property
-    def layers(self):
-        return self.network.layers
-
-    def apply(self, variables, clip):
-        self.log.append(1)
-        return self.network.apply(variables, clip)
-
-
 def test_units_and_chi_cost_no_second_compilation(moving):
     log: list[int] = []
-    run(moving, [0, 1], [10.0], network=Counting(moving[0], log))
+    run(moving, [0, 1], [10.0], network=toys.Counting(moving[0], log))
     first = len(log)
-    run(moving, [3, 4], [0.5], network=Counting(moving[0], log))
+    run(moving, [3, 4], [0.5], network=toys.Counting(moving[0], log))
     # Once for the step's gradient, once for the measurement.
     assert (first, len(log)) == (2, 2)

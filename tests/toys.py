@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import flax.linen as nn
@@ -77,3 +78,27 @@ class Still(nnx.Module):
 def still() -> tuple[Any, Any, Clip]:
     graphdef, state = nnx.split(Still(nnx.Rngs(0)))
     return graphdef, state, Clip(jnp.zeros((1, 1, 20, 20, 3)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Counting:
+    """A network that counts how often it is traced."""
+
+    network: Any
+    log: list = dataclasses.field(compare=False)
+
+    @property
+    def inputs(self):
+        return self.network.inputs
+
+    @property
+    def layers(self):
+        return self.network.layers
+
+    def for_layer(self, name, exact):
+        own = self.network.for_layer(name, exact)
+        return own and dataclasses.replace(self, network=own)
+
+    def apply(self, variables, clip):
+        self.log.append(1)
+        return self.network.apply(variables, clip)

@@ -163,10 +163,9 @@ class Sobolev:
         chi = jnp.where(spatial > 0, temporal / jnp.where(spatial > 0, spatial, 1.0), 0.0)
 
         def direction(given: Input, g: Array) -> Array:
-            smoothing = self.smoothing if given.kind == "rgb" or self.flow_smoothing is None else self.flow_smoothing
             if self.colour and given.kind == "rgb":
                 g = g @ jnp.asarray(NATURAL_COLOUR, g.dtype)
-            d = smooth_gradient(g, smoothing, given.slow_axis, chi)
+            d = smooth_gradient(g, _own(given, self.smoothing, self.flow_smoothing), given.slow_axis, chi)
             return d / jnp.sqrt(jnp.mean(d * d) + jnp.finfo(d.dtype).tiny)
 
         directions = gradient._replace(**{each.name: direction(each, g) for each, g in streams(inputs, gradient)})
@@ -174,12 +173,14 @@ class Sobolev:
         mean = jax.tree.map(lambda m, d: self.momentum * m + (1.0 - self.momentum) * d, state.momentum, directions)
         share = fading(progress, self.final) / (1.0 - self.momentum**count)
 
-        def moved(given: Input, m: Array) -> Array:
-            rate = self.rate if given.kind == "rgb" or self.flow_rate is None else self.flow_rate
-            return rate * share * m
-
-        steps = mean._replace(**{each.name: moved(each, m) for each, m in streams(inputs, mean)})
+        rates = {each.name: _own(each, self.rate, self.flow_rate) * share for each in inputs}
+        steps = mean._replace(**{each.name: rates[each.name] * m for each, m in streams(inputs, mean)})
         return steps, Trail(mean, count)
+
+
+def _own(given: Input, rgb: float, flow: float | None) -> float:
+    """The number for an input's kind; that of rgb is everybody's where flow has none of its own."""
+    return rgb if given.kind == "rgb" or flow is None else flow
 
 
 def fading(progress: Scalar | float, final: float) -> Scalar:

@@ -113,16 +113,3 @@ def _sampled(picture: Array, y: Array, x: Array) -> Array:
     above = at(0) + right * (at(1) - at(0))
     below = at(width) + right * (at(width + 1) - at(width))
     return above + down * (below - above)
-
-
-def enlarged(inputs: tuple[Input, ...], margin: int) -> tuple[Input, ...]:
-    """Inputs whose windows are `margin` pixels higher and wider."""
-    return tuple(
-        Input(
-            name=each.name,
-            kind=each.kind,
-            shape=(*each.shape[:-3], each.shape[-3] + margin, each.shape[-2] + margin, each.shape[-1]),
-            slow=each.slow,
-        )
-        for each in inputs
-    )

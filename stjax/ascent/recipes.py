@@ -12,11 +12,11 @@ from typing import Any
 
 from stjax.ascent.objectives import LogOdds, Neuron
 from stjax.ascent.optimizers import Momentum, Optimizer, Sobolev, Weights
-from stjax.ascent.parametrization import MovingPicture, Parametrization, enlarged
+from stjax.ascent.parametrization import MovingPicture, Parametrization
 from stjax.ascent.regularizers import KAPPA, Bound, LocalEnergy, SpatialVariation, TemporalVariation
 from stjax.ascent.transforms import FieldDropout, JitterRule, OnePixel, QuarterStride, Zoom
 from stjax.errors import UsageError, nearest
-from stjax.types import STREAMS, Clip, Input, Layer, Objective, Probe, Regularizer, Transform
+from stjax.types import STREAMS, Clip, Input, Layer, Objective, Probe, Regularizer, Transform, enlarged
 
 PARENT_JITTER = QuarterStride()
 

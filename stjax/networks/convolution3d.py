@@ -18,7 +18,6 @@ give it 8 x 8 taps for 7 x 7. Its gradient runs at 164, 2c and the 3x3x3 of the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -150,18 +149,18 @@ def _joined(x: Array, kernel: Array, stride: int, zeros: list[tuple[int, int]]) 
     ]
     # conv3x3 pads by itself what is as wide on all sides; the rest is padded here.
     inside = stride == 1 and taps[1:] == (3, 3) and zeros[1:] == [(1, 1), (1, 1)]
-    edges: list[Any] = [(0, 0, 0), (*zeros[0], 0), *([(0, 0, 0)] * 2 if inside else [(*z, 0) for z in zeros[1:]])]
+    edges = [(0, 0), zeros[0], *([(0, 0)] * 2 if inside else zeros[1:]), (0, 0)]
+    # As many blocks as the outputs and the kernel reach over; what is beyond is cut off, or zeros that meet zeros.
+    blocks = [count + -(-tap // stride) - 1 for count, tap in zip(outputs[1:], taps[1:], strict=True)]
     if stride > 1:
-        # As many blocks as the outputs and the kernel reach over; what is beyond is cut off, or zeros that meet zeros.
-        blocks = [count + -(-tap // stride) - 1 for count, tap in zip(outputs[1:], taps[1:], strict=True)]
-        lengths = [x.shape[2 + i] + zeros[1 + i][0] for i in range(2)]
-        edges[2:] = [(zeros[1 + i][0], stride * blocks[i] - lengths[i], 0) for i in range(2)]
-        x = lax.pad(x, jnp.zeros((), x.dtype), [*edges, (0, 0, 0)])
+        for axis, (count, (before, _)) in enumerate(zip(blocks, zeros[1:], strict=True), start=2):
+            edges[axis] = (before, stride * count - before - x.shape[axis])
+    if any(edge != (0, 0) for edge in edges):
+        x = lax.pad(x, jnp.zeros((), x.dtype), [(*edge, 0) for edge in edges])
+    if stride > 1:
         x = x.reshape(*x.shape[:2], blocks[0], stride, blocks[1], stride, c_in).swapaxes(3, 4)
         x = x.reshape(*x.shape[:4], stride * stride * c_in)
         kernel = _blocked(kernel, stride)
-    elif any(edge != (0, 0, 0) for edge in edges):
-        x = lax.pad(x, jnp.zeros((), x.dtype), [*edges, (0, 0, 0)])
     frames = [_taken(x, 1, k, stride, outputs[0]) for k in range(taps[0])]
     x = jnp.concatenate(frames, -1).reshape(-1, *x.shape[2:4], taps[0] * x.shape[-1])
     kernel = jnp.moveaxis(kernel, 0, 2)

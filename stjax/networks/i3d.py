@@ -236,9 +236,9 @@ class I3D(nn.Module):
         Raises:
           UsageError: fewer frames than a classifier needs.
         """
-        network = self.clone(frames=frames, input_size=size)
-        _check_frames(network)
-        return network
+        if self.num_classes:
+            _check_frames(frames)
+        return self.clone(frames=frames, input_size=size)
 
     def for_layer(self, layer: str, exact: tuple[bool, bool, bool]) -> I3D:
         """The network as far as a layer, padding nothing on the axes where `exact` says so. See `geometry.probe`."""
@@ -284,7 +284,7 @@ class I3D(nn.Module):
             x = getattr(clip, name)
             x = x[..., 0, :, :, :] if name == "motion" else x
             if self.num_classes and last in ("", CLASSES):
-                _check_frames(self.clone(frames=x.shape[-4]))
+                _check_frames(x.shape[-4])
             tower = Tower(
                 self.stem,
                 self.mixed,
@@ -306,12 +306,12 @@ def _layer(stream: str, name: str, units: int, field: Field, grid: Triple) -> La
     return Layer(name=f"{stream}/{name}", units=units, inputs=(stream,), field=field, grid=grid, role=role)
 
 
-def _check_frames(network: I3D) -> None:
+def _check_frames(frames: int) -> None:
     """The features that are averaged must be two or more on the axis of time."""
     fewest = (AVERAGED[0] - 1) * math.prod(stride[0] for _, _, stride in LAYERS) + 1
-    if network.num_classes and network.frames < fewest:
+    if frames < fewest:
         raise UsageError(
-            f"a clip must have {fewest} frames or more for I3D's classifier: got {network.frames}; nearest: {fewest}"
+            f"a clip must have {fewest} frames or more for I3D's classifier: got {frames}; nearest: {fewest}"
         )
 
 
@@ -329,7 +329,9 @@ CONFIGURATION: Mapping[str, Reader] = {
 def check(values: Mapping[str, Any], arrays: int) -> None:
     """Refuses clips that are too short to be classified."""
     del arrays
+    if not values.get("num_classes", I3D.num_classes):
+        return
     try:
-        _check_frames(I3D(**values))
+        _check_frames(values.get("frames", I3D.frames))
     except UsageError as error:
         raise Malformed(str(error)) from None
