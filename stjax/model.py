@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from stjax.errors import UsageError
 from stjax.preprocess import Preprocessing
-from stjax.types import Network, Params
+from stjax.types import Moments, Network, Params
 
 
 class Part(NamedTuple):
@@ -55,6 +55,8 @@ class Model:
       params: its parameters, float32; of a network that has other collections of variables (`batch_stats`) all of them.
       statistics: ahat of every unit, with provenance.
       preprocessing: from pixels to the network's input.
+      moments: layer -> mean and deviation of its units over the data that it was trained on, as its batch normalisation
+        kept them; {} where they are not known.
       parts: what is trained on what, and what is only initialised.
       class_names: of the units of `classes`; () without a classifier, or where no name is known.
       sources: the files that it was converted from; () for a network of our own.
@@ -67,6 +69,7 @@ class Model:
     params: Params = field(repr=False)
     statistics: Statistics = field(repr=False)
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    moments: Mapping[str, Moments] = field(default_factory=dict, repr=False)
     parts: tuple[Part, ...] = ()
     class_names: tuple[str, ...] = ()
     sources: tuple[Origin, ...] = ()

@@ -33,6 +33,14 @@ Activations = dict[str, Array]
 
 Scalar = Float[Array, ""]
 
+
+class Moments(NamedTuple):
+    """Mean and standard deviation of each unit of a layer, (channels,), over the places and clips of a data set."""
+
+    mean: Any
+    deviation: Any
+
+
 Role = Literal["convolution", "dense", "classes"]
 
 

@@ -17,13 +17,15 @@ import pytest
 
 import stjax
 from stjax import Clip, Extent, Field, Input, Layer, Probe
-from stjax.ascent import objectives, optimizers, parametrization, recipes, regularizers, transforms
+from stjax.ascent import naturalness, objectives, optimizers, parametrization, recipes, regularizers, transforms
+from stjax.ascent.naturalness import Naturalness
 from stjax.ascent.objectives import ChannelMean, ClassScore, Direction, LogOdds, Neuron, Sum
 from stjax.ascent.optimizers import Adam, Momentum, Sobolev, Weights
 from stjax.ascent.parametrization import MovingPicture
 from stjax.ascent.regularizers import LocalEnergy, SpatialVariation, TemporalVariation
 from stjax.ascent.spectrum import smooth_gradient
 from stjax.ascent.transforms import FieldDropout, Jitter, Zoom
+from stjax.types import Moments
 
 # The same float32 sums in another order, under jit or vmap.
 RTOL = 1e-5
@@ -70,6 +72,13 @@ def draw_activations(seed: int, target: Any) -> Any:
 def weights(seed: int = 0) -> Weights:
     weights = {"norm": 80.0**-6, "spatial": 6.6e-3, "temporal": 6.6e-3 * seed}
     return jax.tree.map(lambda v: jnp.asarray(v, jnp.float32), Weights(2.0, weights))
+
+
+def draw_moments(seed: int) -> Any:
+    """Activations, and moments of one of their layers and of one that is not there."""
+    activations, _ = draw_activations(seed, 0)
+    mean, deviation = (activations["classes"].ravel() * factor for factor in (0.5, 0.0))
+    return activations, {layer: Moments(mean, deviation + 1.0) for layer in ("motion/conv1_1", "motion/conv1_2")}
 
 
 def objective(make: Callable[[], Any], target: Any = 3) -> Row:
@@ -138,6 +147,8 @@ ROWS = {
     "ChannelMean": objective(lambda: ChannelMean(LAYER)),
     "ClassScore": objective(ClassScore),
     "LogOdds": objective(LogOdds),
+    "LogOdds, of which some are enough": objective(lambda: LogOdds(enough=-3.0)),
+    "Naturalness": Row(lambda: Naturalness(weight=2.0), draw_moments, lambda n, operands: n(*operands)),
     "Direction": objective(lambda: Direction(LAYER), E),
     "Sum": objective(lambda: 2 * Neuron(LAYER) - ChannelMean(LAYER) + ClassScore(), (3, 1, 0)),
     "Sum, one target": objective(lambda: -Neuron(LAYER) * 0.5),
@@ -165,7 +176,7 @@ def test_every_class_of_the_room_has_a_row():
     """A static part is a frozen dataclass; the type that its row makes has its name. Rules of jitter stand apart."""
     parts = {
         name
-        for module in (objectives, regularizers, transforms, optimizers, parametrization)
+        for module in (objectives, naturalness, regularizers, transforms, optimizers, parametrization)
         for name, value in vars(module).items()
         if inspect.isclass(value) and value.__module__ == module.__name__
         and dataclasses.is_dataclass(value) and not name.startswith("_")

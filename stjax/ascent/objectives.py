@@ -7,6 +7,7 @@ direction) is traced, so that one compilation serves every unit of a layer.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,8 @@ from stjax.errors import UsageError, nearest
 from stjax.types import Activations, Objective, Scalar
 
 Map = Float[Array, "time height width channels"]
+BEYOND = 0.1
+"""The share that counts of log-odds beyond those that are enough."""
 
 
 class _Arithmetic:
@@ -125,12 +128,18 @@ class LogOdds(_Arithmetic):
     all scores share, so an optimum of s_c alone may raise other classes as much; and unlike log p_c, the log-odds
     do not flatten once the class has won. With a single class there are none, and its score is taken.
 
+    Args:
+      layer: endpoint name.
+      enough: log-odds from which on more of them counts a tenth: real clips reach no more, and what drives a network
+        beyond them is of no clip.
+
     >>> odds = LogOdds()({"classes": jnp.log(jnp.asarray([[[[0.8, 0.15, 0.05]]]]))}, 0)
     >>> round(float(jnp.exp(odds)), 4)
     4.0
     """
 
     layer: str = "classes"
+    enough: float = math.inf
 
     @property
     def whole(self) -> bool:
@@ -141,7 +150,8 @@ class LogOdds(_Arithmetic):
         if scores.size == 1:
             return scores[target]
         others = jnp.where(jnp.arange(scores.size) == target, -jnp.inf, scores)
-        return scores[target] - jax.nn.logsumexp(others)
+        odds = scores[target] - jax.nn.logsumexp(others)
+        return odds - (1.0 - BEYOND) * jnp.maximum(odds - self.enough, 0.0)
 
     def reading(self, activations: Activations, target: Any) -> Scalar:
         """What is reported of a result, and compared with ahat: the class's own score."""

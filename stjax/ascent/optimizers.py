@@ -17,7 +17,7 @@ import optax
 from jax import Array
 
 from stjax.ascent.spectrum import smooth_gradient
-from stjax.types import Clip, Input, Scalar, streams
+from stjax.types import Clip, Input, Moments, Scalar, streams
 
 Inputs = tuple[Input, ...]
 
@@ -32,10 +32,12 @@ class Weights(NamedTuple):
 
     activation: objective_weight / (rho^2 ahat).
     penalties: name of a regulariser -> its lambda.
+    moments: layer -> what is natural activity of its units, for `Naturalness`; None where not asked or not known.
     """
 
     activation: Any
     penalties: dict[str, Any]
+    moments: dict[str, Moments] | None = None
 
 
 @runtime_checkable

@@ -7,16 +7,19 @@ belong to no recipe.
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from stjax.ascent.naturalness import Naturalness
 from stjax.ascent.objectives import LogOdds, Neuron
 from stjax.ascent.optimizers import Momentum, Optimizer, Sobolev, Weights
 from stjax.ascent.parametrization import MovingPicture, Parametrization
 from stjax.ascent.regularizers import KAPPA, Bound, LocalEnergy, SpatialVariation, TemporalVariation
 from stjax.ascent.transforms import FieldDropout, JitterRule, OnePixel, QuarterStride, Zoom
 from stjax.errors import UsageError, nearest
-from stjax.types import STREAMS, Clip, Input, Layer, Objective, Probe, Regularizer, Transform, enlarged
+from stjax.types import STREAMS, Clip, Input, Layer, Moments, Objective, Probe, Regularizer, Transform, enlarged
 
 PARENT_JITTER = QuarterStride()
 
@@ -38,8 +41,10 @@ class Recipe:
       transforms: random views, applied in order at each step.
       objective: what is to grow; None for the centre unit of the layer that the recipe is bound to.
       odds: whether `bind` takes a class's log-odds rather than its score.
+      enough: log-odds that are as good as more, see `LogOdds`.
       fixed: an input that keeps its start ("appearance" or "motion"), None to move all.
       parametrization: what is optimised in place of the clip itself, None for the clip.
+      naturalness: how much counts what departs from natural activity, where the model knows its moments; None for not.
       layer: that the recipe is bound to, "" before; set by `bind`.
       inputs: the streams that are optimised: those that the layer is shown, or those of the parametrization; set by
         `bind`.
@@ -57,8 +62,10 @@ class Recipe:
     transforms: tuple[Transform, ...] = ()
     objective: Objective | None = None
     odds: bool = False
+    enough: float = math.inf
     fixed: str | None = None
     parametrization: Parametrization | None = None
+    naturalness: Naturalness | None = None
     layer: str = ""
     inputs: tuple[Input, ...] = ()
     shown: tuple[Input, ...] = ()
@@ -104,6 +111,8 @@ class Recipe:
             objective=objective,
             transforms=(*self.transforms, *(self.jitter(probe.stride) if self.jitter else ())),
             jitter=None,
+            # In a window of what one unit sees, most layers have too few places to have moments.
+            naturalness=self.naturalness if probe.whole else None,
             layer=layer.name,
             inputs=probe.inputs,
             shown=probe.inputs,
@@ -120,14 +129,24 @@ class Recipe:
 
     def objective_for(self, layer: Layer) -> Objective:
         """What grows in a layer: the recipe's own objective, else the unit at the centre, or the odds of a class."""
-        return self.objective or (LogOdds if self.odds and layer.role == "classes" else Neuron)(layer.name)
+        if self.objective or not (self.odds and layer.role == "classes"):
+            return self.objective or Neuron(layer.name)
+        return LogOdds(layer.name, self.enough)
 
     @property
     def margin(self) -> int:
         """Pixels by which a canvas exceeds the window that the network sees."""
         return sum(transform.margin for transform in self.transforms)
 
-    def weights(self, *, rho: Any, ahat: Any, chi: Any = 1.0, kappa: Any = KAPPA) -> Weights:
+    def weights(
+        self,
+        *,
+        rho: Any,
+        ahat: Any,
+        chi: Any = 1.0,
+        kappa: Any = KAPPA,
+        moments: Mapping[str, Moments] | None = None,
+    ) -> Weights:
         """The weights of equation (1): objective_weight / (rho^2 ahat), and each penalty's lambda.
 
         Args:
@@ -135,9 +154,11 @@ class Recipe:
           ahat: the unit's largest recorded activation, > 0.
           chi: slowness, >= 0, in units of kappa.
           kappa: weight of the spatial variation, >= 0.
+          moments: what the model knows of natural activity, for a recipe with `naturalness`.
         """
         penalties = {r.name: r.weight(kappa, chi) for r in self.regularizers}
-        return Weights(self.objective_weight / (rho * rho * ahat), penalties)
+        natural = dict(moments) if self.naturalness is not None and moments else None
+        return Weights(self.objective_weight / (rho * rho * ahat), penalties, natural)
 
 
 MAHENDRAN = Recipe(name="mahendran", steps=300, optimizer=Momentum())
@@ -190,14 +211,16 @@ from left to right. Of the 8 classes that shake, at chi = 0, from one start in e
 MOVING = Recipe(
     name="moving",
     steps=60,
-    optimizer=Sobolev(rate=4.0, smoothing=300.0, flow_rate=1.0, flow_smoothing=3.0, colour=True),
-    objective_weight=3e3,
+    optimizer=Sobolev(rate=16.0, smoothing=100.0, flow_rate=1.0, flow_smoothing=3.0, colour=True),
+    objective_weight=3e4,
     bound=Bound(rgb=160.0, flow=40.0),
     noise=3.0,
     jitter=None,
     transforms=(Zoom(),),
     odds=True,
+    enough=30.0,
     parametrization=MovingPicture(),
+    naturalness=Naturalness(weight=10.0),
 )
 """For classes of a network that sees consecutive RGB frames: a picture that moves, and not frames free of one another.
 

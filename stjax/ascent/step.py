@@ -7,6 +7,7 @@ T is a random view (jitter). Nothing here is jitted, and nothing knows of other 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +18,7 @@ from stjax.ascent.optimizers import Weights
 from stjax.ascent.recipes import Recipe
 from stjax.ascent.regularizers import project
 from stjax.errors import UsageError
-from stjax.types import Clip, Input, Network, Params, Scalar, shapes
+from stjax.types import Clip, Input, Moments, Network, Params, Scalar, shapes
 
 
 class AscentState(NamedTuple):
@@ -78,18 +79,31 @@ def start_ascent(recipe: Recipe, key: Array, canvas: Clip, initial: Clip | None 
 
 
 def activation(network: Network, recipe: Recipe, params: Params, seen: Clip, target: Any) -> Scalar:
-    """a(x): the recipe's objective on what the network makes of a probe."""
+    """The recipe's objective on what the network makes of a probe."""
     return read(network, recipe, params, seen, target)[0]
 
 
-def read(network: Network, recipe: Recipe, params: Params, seen: Clip, target: Any) -> tuple[Scalar, Scalar]:
-    """The recipe's objective, and what is reported beside ahat: its `reading`, or itself where it has none."""
+def read(
+    network: Network,
+    recipe: Recipe,
+    params: Params,
+    seen: Clip,
+    target: Any,
+    moments: Mapping[str, Moments] | None = None,
+) -> tuple[Scalar, Scalar]:
+    """The recipe's objective, and what is reported beside ahat: its `reading`, or itself where it has none.
+
+    Where the moments of natural activity are known and the recipe asks, the objective is less what departs from them.
+    """
     if recipe.objective is None:
         raise UsageError("a recipe must have an objective before it runs: use recipe.bind(probe)")
     _, activations = network.apply({"params": params}, seen)
     objective = recipe.objective(activations, target)
     reading = getattr(recipe.objective, "reading", None)
-    return objective, reading(activations, target) if reading else objective
+    reported = reading(activations, target) if reading else objective
+    if recipe.naturalness is not None and moments:
+        objective -= recipe.naturalness.weight * recipe.naturalness(activations, moments)
+    return objective, reported
 
 
 def penalties(recipe: Recipe, clip: Clip, weights: Weights) -> dict[str, Scalar]:
@@ -124,7 +138,7 @@ def step_ascent(
         clip = recipe.rendered(clip)
         for number, transform in enumerate(recipe.transforms):
             clip = transform(recipe.shown, jax.random.fold_in(key, number), clip)
-        return activation(network, recipe, params, clip, target)
+        return read(network, recipe, params, clip, target, weights.moments)[0]
 
     def shrinks(clip: Clip) -> tuple[Scalar, dict[str, Scalar]]:
         each = penalties(recipe, clip, weights)

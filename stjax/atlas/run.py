@@ -147,7 +147,7 @@ def measure_chunk(program: Program, params: Params, chunk: Chunk, clips: Clip) -
         window = centre(recipe.rendered(clip), recipe.margin)
         # Also where products are rounded by default (TPU, tf32): these numbers are what a result is checked by.
         with jax.default_matmul_precision("highest"):
-            a, activation = step.read(probe.network, recipe, params, window, unit)
+            a, activation = step.read(probe.network, recipe, params, window, unit, weights.moments)
         # Of what is stored, or of the canvas where that is of another form.
         each = step.penalties(recipe, window if recipe.parametrization is None else clip, weights)
         value = weights.activation * a - sum(each.values(), start=jnp.zeros(()))
@@ -265,10 +265,8 @@ def visualize_units(
 def _chunk(request: Request, jobs: Sequence[Job]) -> Chunk:
     """Jobs as arrays, with the weights of equation (1) of each."""
     recipe, probe = request.bound, request.probe
-    weights = [
-        recipe.weights(rho=probe.rho, ahat=float(request.ahat[job.unit]), kappa=request.kappa, chi=job.chi or 0.0)
-        for job in jobs
-    ]
+    given = {"rho": probe.rho, "kappa": request.kappa, "moments": request.model.moments}
+    weights = [recipe.weights(ahat=float(request.ahat[job.unit]), chi=job.chi or 0.0, **given) for job in jobs]
     return Chunk(
         jnp.asarray([job.unit for job in jobs]),
         jnp.asarray([job.start for job in jobs]),

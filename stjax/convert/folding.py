@@ -8,6 +8,7 @@ import numpy as np
 
 from stjax.convert.table import Table
 from stjax.errors import UsageError
+from stjax.types import Moments
 
 NORMALISATION = ("scale", "shift", "mean", "variance")
 """Of a batch normalisation: y = scale (x - mean) / sqrt(variance + epsilon) + shift, channel by channel."""
@@ -78,6 +79,27 @@ def unit_scales(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """
     layers = normalised(arrays)
     return {f"{layer}/scale": np.ones_like(arrays[f"{layer}/shift"]) for layer in layers if f"{layer}/shift" in arrays}
+
+
+def moments(arrays: Mapping[str, np.ndarray], epsilon: float) -> dict[str, Moments]:
+    """Mean and deviation of what each normalisation gave over the data that the network was trained on.
+
+    mean = shift,  deviation = |scale| sqrt(variance / (variance + epsilon))
+
+    Args:
+      arrays: the four vectors of NORMALISATION of each layer that has one; see `check_normalisation`.
+      epsilon: as the network was trained with.
+
+    >>> one = dict(zip(("a/scale", "a/shift", "a/mean", "a/variance"), np.asarray([[-2.0], [0.5], [7.0], [3.0]])))
+    >>> [v.tolist() for v in moments(one, epsilon=1.0)["a"]]
+    [[0.5], [1.7320507764816284]]
+    """
+    found = {}
+    for layer in normalised(arrays):
+        scale, shift, _, variance = (arrays[f"{layer}/{leaf}"].astype(np.float64) for leaf in NORMALISATION)
+        deviation = np.abs(scale) * np.sqrt(variance / (variance + epsilon))
+        found[layer] = Moments(shift.astype(np.float32), deviation.astype(np.float32))
+    return found
 
 
 def fold_normalisation(arrays: Mapping[str, np.ndarray], epsilon: float) -> dict[str, np.ndarray]:

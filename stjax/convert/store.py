@@ -1,7 +1,7 @@
 """A model in one safetensors file: parameters, statistics, and the metadata from which its network is rebuilt.
 
-Tensors are named `params/fc6/kernel` and `ahat/fc6`; the metadata is one JSON text. Statistics
-alone are a file of their own, of `ahat/...` and the same JSON object.
+Tensors are named `params/fc6/kernel`, `ahat/fc6`, `moments/stem/mean` and `moments/stem/deviation`; the metadata is one
+JSON text. Statistics alone are a file of their own, of `ahat/...` and the same JSON object.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ from stjax.errors import UsageError, one_line, printable
 from stjax.model import Model, Statistics
 from stjax.networks.adapted import Adapted
 from stjax.networks.configuration import Malformed
-from stjax.types import Network, Params, shapes
+from stjax.types import Moments, Network, Params, shapes
 
 MARK = "stjax"
 """The name in a file's metadata by which a network of ours is known."""
+MOMENTS = "moments/"
 STATISTICS_MARK = "stjax-statistics"
 """Likewise of statistics without a network."""
 STATISTICS_FORMAT = 1
@@ -121,6 +122,11 @@ def save(path: Path, model: Model, dtype: Any = np.float32) -> None:
     """
     arrays = {f"params/{name}": (array, np.dtype(dtype)) for name, array in flatten(model.params).items()}
     arrays |= _ahat_arrays(model.statistics)
+    arrays |= {
+        f"{MOMENTS}{layer}/{leaf}": (values, np.dtype(np.float32))
+        for layer, own in model.moments.items()
+        for leaf, values in own._asdict().items()
+    }
     text = to_json(
         Description(
             model.network,
@@ -151,19 +157,24 @@ def load(path: Path) -> Model:
         arrays = {name: jnp.asarray(array, jnp.float32) for name, array in file.arrays()}
         digest = file.checksum()
     ahat = {name.removeprefix("ahat/"): np.asarray(a) for name, a in arrays.items() if name.startswith("ahat/")}
-    params = {name.removeprefix("params/"): array for name, array in arrays.items() if not name.startswith("ahat/")}
+    moments = _moments({name.removeprefix(MOMENTS): a for name, a in arrays.items() if name.startswith(MOMENTS)}, path)
+    params = {
+        name.removeprefix("params/"): array for name, array in arrays.items() if not name.startswith(("ahat/", MOMENTS))
+    }
     check(metadata.network, params, str(path))
     tree = unflatten(params)
     if isinstance(metadata.network, Adapted):
         declared.check(metadata.network, tree, str(path))
     statistics = metadata.statistics._replace(ahat=ahat)
     check_statistics(statistics, metadata.network, str(path))
+    check_moments(moments, metadata.network, str(path))
     return Model(
         name=printable(path.stem),
         network=metadata.network,
         params=tree,
         statistics=statistics,
         preprocessing=metadata.preprocessing,
+        moments=moments,
         parts=metadata.parts,
         class_names=metadata.class_names,
         sources=metadata.sources,
@@ -229,6 +240,24 @@ def check_statistics(statistics: Statistics, network: Network, source: str) -> N
             )
 
 
+def check_moments(moments: Mapping[str, Moments], network: Network, source: str) -> None:
+    """Refuses moments that are not of the network's units.
+
+    Raises:
+      UsageError: a layer that the network does not have, or other than two numbers for each of its units.
+    """
+    units = {layer.name: layer.units for layer in network.layers}
+    for layer, (mean, deviation) in moments.items():
+        fits = np.shape(mean) == np.shape(deviation) == (units.get(layer),)
+        if not (
+            fits and np.isfinite(mean).all() and np.isfinite(deviation).all() and (np.asarray(deviation) >= 0).all()
+        ):
+            raise UsageError(
+                f"moments must be a mean and a deviation of each unit of the network's layers: {source} has others of "
+                f"{layer[:80]}"
+            )
+
+
 def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """The arrays and metadata of a safetensors file.
 
@@ -271,6 +300,15 @@ def _description(path: Path, file: Opened) -> Description:
 
 def _ahat_arrays(statistics: Statistics) -> dict[str, tuple[Any, np.dtype]]:
     return {f"ahat/{layer}": (values, np.dtype(np.float32)) for layer, values in statistics.ahat.items()}
+
+
+def _moments(arrays: Mapping[str, Any], path: Path) -> dict[str, Moments]:
+    """Moments of the layers, of arrays `LAYER/mean` and `LAYER/deviation`."""
+    layers = dict.fromkeys(name.rpartition("/")[0] for name in arrays)
+    names = {f"{layer}/{leaf}" for layer in layers for leaf in Moments._fields}
+    if odd := sorted(names ^ arrays.keys()):
+        raise UsageError(f"moments must be a mean and a deviation of each layer: {path} has or lacks {odd[0][:80]}")
+    return {layer: Moments(*(arrays[f"{layer}/{leaf}"] for leaf in Moments._fields)) for layer in layers}
 
 
 def _statistics(text: str, ahat: Mapping[str, np.ndarray]) -> Statistics:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from stjax.errors import UsageError
 from stjax.model import Model, Part, Statistics
 from stjax.networks.i3d import CLASSES, I3D
 from stjax.preprocess import FLOW_MEAN, Preprocessing
-from stjax.types import STREAMS
+from stjax.types import STREAMS, Moments
 
 FRAMES, SIDE = 32, 112
 """Of the clips that a converted network declares; `I3D.resized` declares others. It was trained on 64 and 224."""
@@ -41,6 +42,7 @@ class Tower(NamedTuple):
     stream: str
     network: I3D
     arrays: dict[str, np.ndarray]
+    moments: dict[str, Moments]
     file: Published
 
 
@@ -101,6 +103,7 @@ def assemble(
         params=params,
         statistics=Statistics({}, ""),
         preprocessing=Preprocessing(mean=ordered[0].file.match.table.mean, flow_mean=FLOW_MEAN),
+        moments={layer: each for tower in ordered for layer, each in tower.moments.items()},
         parts=tuple(Part(f"{tower.stream}/ (all layers)", True, origin(tower.file)) for tower in ordered),
         class_names=published.class_names(files, network.num_classes, names) or default,
         sources=tuple(tower.file.origin for tower in ordered),
@@ -121,7 +124,26 @@ def read(file: Published) -> Tower:
     (each,) = network.inputs
     first = f"{each.name}/{FIRST}/kernel"
     arrays[first] = folding.fold_inputs(arrays[first], each.kind, file.match.table)
-    return Tower(each.name, network, arrays, file)
+    return Tower(each.name, network, arrays, moments_of(each.name, file), file)
+
+
+def moments_of(stream: str, file: Published) -> dict[str, Moments]:
+    """Of each endpoint that convolutions make: those of their normalisations, joined as a Mixed joins its branches."""
+    table, (arrays, _) = file.match.table, direct.arrange(file)
+    if table.epsilon is None:
+        return {}
+    arrays |= {} if table.scaled else folding.unit_scales(arrays)
+    own = folding.moments(arrays, table.epsilon)
+    ends = [
+        branch for branch, after in pairwise((*BRANCHES, "")) if branch.partition("/")[0] != after.partition("/")[0]
+    ]
+    parts = {layer: [layer] for layer in STEM} | {layer: [f"{layer}/{end}" for end in ends] for layer in MIXED}
+    return {
+        f"{stream}/{layer}": Moments(
+            *map(np.concatenate, zip(*(own[f"{stream}/{name}"] for name in names), strict=True))
+        )
+        for layer, names in parts.items()
+    }
 
 
 def network_of(table: Table, arrays: dict[str, np.ndarray]) -> I3D:
