@@ -44,8 +44,8 @@ def named(one: Judged, judge: int = 0) -> Naming:
 def measures(one: Judged, judge: int = 0) -> dict[str, Float[np.ndarray, " chi"]]:
     """Measure -> its value at each chi, over clips.
 
-    Of the plain view: the share of clips named first, the median rank, mean probability and log-odds; of the views that last,
-    in how many of those that the judge takes a clip is named first; and the means of `Change`.
+    Of the plain view: the share of clips named first, the median rank, mean probability and log-odds. Of the views that
+    last: in how many a clip is named first, one that the judge does not take being none. And the means of `Change`.
     """
     naming = named(one, judge)
     known = ~np.isnan(naming.rank)
