@@ -26,6 +26,9 @@ from stjax.analysis import naming, views
 from stjax.analysis.change import Change, change_of
 from stjax.analysis.naming import Judged
 from stjax.analysis.views import LASTING, VIEWS
+from stjax.atlas import results, resume
+from stjax.atlas.plan import Job
+from stjax.atlas.run import Summary
 from stjax.video import dataset, optima
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
@@ -48,9 +51,7 @@ class Brightness:
     @property
     def layers(self):
         whole = Field(None, None, None)
-        return (
-            Layer(name="classes", units=3, inputs=("appearance",), field=whole, grid=(1, 1, 1), role="classes"),
-        )
+        return (Layer(name="classes", units=3, inputs=("appearance",), field=whole, grid=(1, 1, 1), role="classes"),)
 
     def init(self, key, clip):
         del clip
@@ -112,14 +113,14 @@ def test_each_view_is_what_its_name_says():
 
 
 def test_what_is_enlarged_or_reduced_stays_where_it_was():
-    """A ramp, which linear interpolation keeps: its slope is that of the scale, and its middle does not move."""
-    ramp = np.broadcast_to(np.arange(64.0)[:, None], (2, 64, 64, 3)[:0] + (64, 64)).T
-    x = np.broadcast_to(ramp[None, :, :, None], (2, 64, 64, 3)).astype(np.float32)
+    """A ramp: its slope is that of the scale, but for what antialiasing leaves, and its middle does not move."""
+    x = np.broadcast_to(np.arange(64, dtype=np.float32)[:, None], (2, 64, 64, 3))
     shown = views.views(x, MEAN)
     for name, slope in (("enlarged", 48 / 64), ("reduced", 64 / 56), ("larger", 64 / 80), ("smaller", 64 / 48)):
         row = shown[name][0, len(shown[name][0]) // 2, :, 0]
         middle = slice(len(row) // 4, 3 * len(row) // 4)
-        np.testing.assert_allclose(np.diff(row[middle]), slope, rtol=1e-3, err_msg=name)
+        assert np.diff(row[middle]).mean() == pytest.approx(slope, rel=0.01), name
+        np.testing.assert_allclose(np.diff(row[middle]), slope, rtol=0.1, err_msg=name)
         assert row.mean() == pytest.approx(31.5, abs=0.01)
     np.testing.assert_array_equal(shown["reduced"][:, :, :4], np.repeat(shown["reduced"][:, :, 4:5], 4, 2))
 
@@ -132,8 +133,10 @@ def test_noise_has_the_spectrum_and_the_colours_of_its_clip_and_nothing_else_of_
         np.testing.assert_allclose(*spectra, atol=1e-2 * spectra[0].max())
     np.testing.assert_allclose(noise.mean((0, 1, 2)), x.mean((0, 1, 2)), atol=1e-3)
     np.testing.assert_allclose(noise[..., 2], 7, atol=1e-3)
-    assert abs(np.corrcoef(noise[..., 0].ravel(), x[..., 0].ravel())[0, 1]) < 0.5
-    assert (noise != views.scrambled(x, seed=1)).any()
+    alike = [np.corrcoef(views.scrambled(x, seed)[..., 0].ravel(), x[..., 0].ravel())[0, 1] for seed in range(40)]
+    # Of this clip most is one slow wave, which any phase may suit.
+    assert abs(np.mean(alike)) < 3 * np.std(alike) / np.sqrt(40)
+    assert np.max(alike) < 0.99
 
 
 # Names
@@ -239,6 +242,25 @@ def check(monkeypatch, model):
     return run
 
 
+@pytest.fixture
+def quick(check, monkeypatch):
+    """The same, with optima made by hand."""
+
+    def found(folder: Path, request: stjax.Request) -> Path:
+        """Optima as they would be found: each class as its name says, the clearer the lower chi."""
+        settings = resume.identify(request)
+        folder.mkdir(parents=True, exist_ok=True)
+        for unit, chi in ((unit, chi) for unit in request.units for chi in request.chi):
+            clip = (rising(), rising(0) + 30, rising(0) - 30)[unit] / (1 + chi) + request.seed
+            numbers = {name: np.float32(1.0) for name in ("value", "activation", "activation_start")}
+            summary = Summary(**numbers, penalties={}, gradient_max=Clip(appearance=np.float32(1.0)))
+            results.write(folder, request, settings, stjax.Result(Job(unit, chi), Clip(appearance=clip), summary))
+        return folder
+
+    monkeypatch.setattr(sys.modules["class_optima"], "find", found)
+    return check
+
+
 def row(text: str, title: str, first: str) -> list[str]:
     table = text.partition(f"### {title}")[2].partition("###")[0]
     return next(line for line in table.splitlines() if line.startswith(f"| {first}")).strip("| ").split(" | ")[1:]
@@ -247,14 +269,14 @@ def row(text: str, title: str, first: str) -> list[str]:
 SHORT = ("--steps", "8", "--chi", "10,0", "--few", "1", "--directed", "sunrise")
 
 
-def test_optima_are_found_judged_beside_chance_and_not_again(check, tmp_path, monkeypatch):
+def test_optima_are_judged_beside_chance_and_not_again(quick, tmp_path, monkeypatch):
     out = str(tmp_path / "truth")
     command = (*SHORT, "--classes", "sunrise,snow,2", "--starts", "2", "--layers", "classes", "--units", "2")
     monkeypatch.setattr(dataset, "decoded", lambda path: np.full((40, 36, 40, 3), 200, np.uint8))
     clip = tmp_path / "snow" / "v1.mp4"
     clip.parent.mkdir()
     clip.touch()
-    text, measured = check(*command, "--clips", str(clip.parent), "--out", out)
+    text, measured = quick(*command, "--clips", str(clip.parent), "--out", out)
     assert measured["classes"] == list(NAMES)
     assert measured["directed"] == ["sunrise"]
     own = measured["groups"]["optima of brightness"]
@@ -277,36 +299,50 @@ def test_optima_are_found_judged_beside_chance_and_not_again(check, tmp_path, mo
         raise AssertionError("measured again")
 
     monkeypatch.setattr(views, "seen", fail)
-    monkeypatch.setattr(stjax.atlas.fill, "fill_folder", fail)
-    assert check(*command, "--clips", str(clip.parent), "--out", out)[0] == text
+    assert quick(*command, "--clips", str(clip.parent), "--out", out)[0] == text
 
 
-def test_folders_of_results_are_read_each_with_its_seed(check, tmp_path):
+def test_folders_of_results_are_read_each_with_its_seed(quick, tmp_path):
     """What one command found, another judges, and finds the same."""
-    first = check(*SHORT, "--classes", "sunrise,snow", "--starts", "2", "--untrained", "0", "--out", str(tmp_path / "a"))
+    first = quick(
+        *SHORT, "--classes", "sunrise,snow", "--starts", "2", "--untrained", "0", "--out", str(tmp_path / "a")
+    )
     folders = ",".join(str(tmp_path / "a" / f"brightness-seed{seed}") for seed in (0, 1))
-    again = check("--results", folders, *SHORT[4:], "--no-free", "--untrained", "0", "--out", str(tmp_path / "b"))
+    again = quick("--results", folders, *SHORT[4:], "--no-free", "--untrained", "0", "--out", str(tmp_path / "b"))
     assert again[1]["groups"]["optima of brightness"] == first[1]["groups"]["optima of brightness"]
     assert again[1]["chi"] == [10, 0]
     with pytest.raises(UsageError, match=r"at every chi: 5.0 is not in all"):
-        check("--results", folders, "--chi", "5,0", "--out", str(tmp_path / "b"))
+        quick("--results", folders, "--chi", "5,0", "--out", str(tmp_path / "b"))
     with pytest.raises(UsageError, match="at every chi: 2 is not in all"):
-        check("--results", folders, "--classes", "night", "--out", str(tmp_path / "b"))
+        quick("--results", folders, "--classes", "night", "--out", str(tmp_path / "b"))
     with pytest.raises(UsageError, match=r"'sunset' is not; nearest: sunrise"):
-        check("--results", folders, "--directed", "sunset", "--out", str(tmp_path / "b"))
+        quick("--results", folders, "--directed", "sunset", "--out", str(tmp_path / "b"))
     with pytest.raises(UsageError, match="must hold some of classes"):
-        check("--results", str(tmp_path / "b"), "--out", str(tmp_path / "b"))
+        quick("--results", str(tmp_path / "b"), "--out", str(tmp_path / "b"))
 
 
-def test_other_networks_and_other_peoples_results_are_refused(check, tmp_path, monkeypatch, model, network, params):
-    check(*SHORT, "--classes", "snow", "--no-free", "--untrained", "0", "--out", str(tmp_path / "a"))
+def test_other_networks_and_other_peoples_results_are_refused(quick, tmp_path, monkeypatch, model, network, params):
+    quick(*SHORT, "--classes", "snow", "--no-free", "--untrained", "0", "--out", str(tmp_path / "a"))
     monkeypatch.setattr(stjax, "load", lambda name: dataclasses.replace(model, checksum="c" * 64))
     with pytest.raises(UsageError, match="with other weights; nearest: --models brightness"):
-        check("--results", str(tmp_path / "a" / "brightness-seed0"), "--out", str(tmp_path / "b"))
+        quick("--results", str(tmp_path / "a" / "brightness-seed0"), "--out", str(tmp_path / "b"))
     flow = dataclasses.replace(model, name="slim", network=network, params=params)
     monkeypatch.setattr(stjax, "load", lambda name: flow)
-    with pytest.raises(UsageError, match=r"slim is shown appearance of kind rgb and motion of kind flow; .*check_truth"):
-        check("--classes", "snow", "--out", str(tmp_path / "b"))
+    with pytest.raises(
+        UsageError, match=r"slim is shown appearance of kind rgb and motion of kind flow; .*check_truth"
+    ):
+        quick("--classes", "snow", "--out", str(tmp_path / "b"))
+
+
+@pytest.mark.slow
+def test_optima_are_found_where_there_are_none(check, tmp_path):
+    """By the ascent itself, which the others leave out."""
+    out = tmp_path / "truth"
+    text, measured = check(*SHORT, "--classes", "snow,sunrise", "--out", str(out))
+    for title in ("optima of brightness", "free frames", "optima of untrained-0, judged by itself"):
+        assert measured["groups"][title][0][naming.PLAIN][1] == 1, title
+    assert (out / "brightness-seed0" / "index.html").is_file()
+    assert check("--results", str(out / "brightness-seed0"), *SHORT[4:], "--out", str(out))[0] == text
 
 
 def test_a_video_is_seen_as_published_and_named_by_its_file_or_folder(monkeypatch, model):
@@ -325,7 +361,7 @@ def test_a_video_is_seen_as_published_and_named_by_its_file_or_folder(monkeypatc
     lit = np.argwhere(clip[0, :, :, 0] > 0)
     assert (lit.min(0) + lit.max(0) == 31).all() or np.abs(lit.min(0) + lit.max(0) - 31).max() <= 1
     monkeypatch.setattr(dataset, "decoded", lambda path: frames[:11])
-    with pytest.raises(UsageError, match="must have 12 frames or more: a.mp4 has 11"):
+    with pytest.raises(UsageError, match=r"must have 12 frames or more: a\.mp4 has 11"):
         real_clips.clip_of(Path("a.mp4"), model)
     assert [real_clips.label_of(Path(p), NAMES) for p in ("x/night.mp4", "snow/1.mp4", "x/1.mp4")] == [2, 1, -1]
 

@@ -21,7 +21,7 @@ from stjax.errors import UsageError
 from stjax.model import Model, resized
 from stjax.types import Clip, Input, Network, Params
 
-Frames = Float[np.ndarray, "time height width rgb=3"]
+Frames = Float[np.ndarray, "_time _height _width rgb=3"]
 
 NOISE, BLUR = 8.0, 1.0
 """Standard deviations: of noise in grey levels, of a Gaussian in pixels."""
@@ -166,4 +166,6 @@ def name(scores: Float[np.ndarray, "*batch classes"], label: Int[np.ndarray, "*b
     highest = others.max(-1)
     log_odds = mine - highest - np.log(np.exp(others - highest[..., None]).sum(-1))
     rank = np.where(np.isnan(log_odds), np.nan, (others > mine[..., None]).sum(-1))
-    return Naming(rank, np.exp(-np.logaddexp(0.0, -log_odds)), log_odds)
+    # NumPy warns of NaN here, and NaN is what is meant.
+    with np.errstate(invalid="ignore"):
+        return Naming(rank, np.exp(-np.logaddexp(0.0, -log_odds)), log_odds)
