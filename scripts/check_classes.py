@@ -23,6 +23,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,7 +45,7 @@ from stjax.analysis.change import change_of
 from stjax.analysis.depth import depth
 from stjax.analysis.naming import Judged
 from stjax.ascent import recipes
-from stjax.atlas import folder
+from stjax.atlas import folder, resume
 from stjax.commands.units import numbers, parsed_units
 from stjax.compilation import cache_programs
 from stjax.errors import UsageError
@@ -80,7 +81,7 @@ class Check:
         """Measures a clip, or reads what an earlier run measured of the same."""
         of = hashlib.sha256(np.ascontiguousarray(frames).tobytes()).hexdigest()
         # By everything but the clip itself.
-        settings = json.dumps([views.VIEWS, [judge.checksum for judge in self.judges], frames.shape])
+        settings = json.dumps([views.VIEWS, [resume.weights_of(judge) for judge in self.judges], frames.shape])
         path = self.raw / f"{of[:24]}-{len(self.judges)}.npz"
         known = raw_runs.stored(One, path, settings)
         if known is None:
@@ -110,8 +111,7 @@ def untrained(like: stjax.Model, seed: int) -> stjax.Model:
         )
     clip = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes(network.inputs))
     params = jax.jit(network.init)(jax.random.key(seed), clip)["params"]
-    name = f"untrained-{seed}"
-    return calibrated(dataclasses.replace(like, name=name, params=params, checksum=name))
+    return calibrated(dataclasses.replace(like, name=f"untrained-{seed}", params=params, checksum=""))
 
 
 def classes_of(model: stjax.Model) -> Layer:
@@ -197,8 +197,9 @@ def asked(models: Mapping[str, stjax.Model], layer: Layer, options: argparse.Nam
     return Asked(runs, units or there, chi or slownesses)
 
 
-def later(function: Any, *args: Any) -> Any:
-    return lambda: function(*args)
+def noise_like(cell: tuple[Path, Any]) -> np.ndarray:
+    """Noise of the contrast and spectrum of an optimum."""
+    return views.scrambled(class_optima.frames(cell))
 
 
 def groups(
@@ -208,7 +209,7 @@ def groups(
     first = next(iter(models.values()))
     judged: dict[str, list[Judged]] = {}
     for run in wanted.runs:
-        cells = [[later(class_optima.frames, run.cells[unit, c]) for c in wanted.chi] for unit in wanted.units]
+        cells = [[partial(class_optima.frames, run.cells[unit, c]) for c in wanted.chi] for unit in wanted.units]
         judged.setdefault(run.model, []).append(check.judged(f"{run.model}, seed {run.seed}", wanted.units, cells))
     parts: dict[str, class_tables.Judgement] = {}
     for number, name in enumerate(models):
@@ -218,10 +219,7 @@ def groups(
     few = wanted.units[: options.few]
     if few:
         cells = wanted.runs[0].cells
-        noise = [
-            [later(lambda cell: views.scrambled(class_optima.frames(cell)), cells[u, c]) for c in wanted.chi]
-            for u in few
-        ]
+        noise = [[partial(noise_like, cells[unit, c]) for c in wanted.chi] for unit in few]
         parts["noise of the same contrast and spectrum"] = [check.judged("noise", few, noise)], 0
     if few and options.free:
         recipe = FREE_FRAMES if options.steps is None else dataclasses.replace(FREE_FRAMES, steps=options.steps)
@@ -236,7 +234,7 @@ def groups(
         parts[f"optima of {chance.name}, judged by itself"] = [one], 1
     if paths := real_clips.files_of(Path(p) for p in options.clips.split(",") if p):
         labels = [real_clips.label_of(path, first.class_names) for path in paths]
-        clips = [[later(real_clips.clip_of, path, first)] for path in paths]
+        clips = [[partial(real_clips.clip_of, path, first)] for path in paths]
         parts["real clips"] = [check.judged("clips", labels, clips)], 0
     return parts
 
@@ -244,7 +242,7 @@ def groups(
 def found(check: Check, place: Path, own: stjax.Request, models: Mapping[str, stjax.Model]) -> Judged:
     """Optima of one request, found into a folder, and judged."""
     run = class_optima.runs([class_optima.find(place, own)], own.layer, models)[0]
-    cells = [[later(class_optima.frames, run.cells[u, c]) for c in own.chi] for u in own.units]
+    cells = [[partial(class_optima.frames, run.cells[u, c]) for c in own.chi] for u in own.units]
     return check.judged(place.name, list(own.units), cells)
 
 
@@ -261,12 +259,15 @@ def layered(model: stjax.Model, chi: Sequence[float], options: argparse.Namespac
 
 
 def plain(parts: Mapping[str, class_tables.Judgement]) -> dict[str, Any]:
-    """Measures of every run, for truth.json."""
-    return {
-        title: [{k: v.tolist() for k, v in naming.measures(run, judge).items()}
-                | {"first in each view": naming.share_first(run, judge).tolist()} for run in runs]
-        for title, (runs, judge) in parts.items()
-    }  # fmt: skip
+    """Measures of every run, and the log-odds of each clip at each chi in each view, for truth.json."""
+    measured: dict[str, Any] = {}
+    for title, (runs, judge) in parts.items():
+        measured[title] = []
+        for run in runs:
+            one = {name: values.tolist() for name, values in naming.measures(run, judge).items()}
+            each = naming.named(run, judge).log_odds.round(3)
+            measured[title].append(one | {"labels": run.label.tolist(), "log-odds of each": each.tolist()})
+    return measured
 
 
 def main() -> None:

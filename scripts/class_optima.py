@@ -11,7 +11,7 @@ from rich.console import Console
 
 import stjax
 from stjax import arrays
-from stjax.atlas import hosts, results, session
+from stjax.atlas import hosts, results, resume, session
 from stjax.errors import UsageError
 from stjax.record import Record
 from stjax.types import Clip
@@ -41,15 +41,14 @@ def runs(folders: Iterable[Path], layer: str, models: Mapping[str, stjax.Model])
     Raises:
       UsageError: a folder holds nothing of the layer, or results of a network that is none of the models.
     """
+    known = {resume.weights_of(model): name for name, model in models.items()}
     found: dict[tuple[Path, int, int], Run] = {}
     for folder in folders:
         records = [record for record in results.read(folder) if record.layer == layer]
         if not records:
             raise UsageError(f"a folder of results must hold some of {layer}: {folder} has none")
         for record in records:
-            weights = record.settings.weights
-            name = next((n for n, model in models.items() if weights in (model.checksum, model.name)), None)
-            if name is None:
+            if (name := known.get(record.settings.weights)) is None:
                 raise UsageError(
                     f"results must be of one of the networks: {folder} has those of "
                     f"{record.settings.model}, with other weights; nearest: --models {record.settings.model}"

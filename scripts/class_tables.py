@@ -15,7 +15,7 @@ from stjax.analysis.views import LASTING, VIEWS
 Judgement = tuple[Sequence[Judged], int]
 """Runs of the same classes from different seeds, and which of their judges is asked."""
 
-UNITS = {
+TITLES = {
     naming.PLAIN: "Named first: share of the optima, per cent",
     naming.FIRST: f"In how many of {len(LASTING)} views the class is named first",
     naming.RANK: "Rank of the class, 1 the first; median",
@@ -41,7 +41,7 @@ def beside_chance(chi: Sequence[float], parts: Mapping[str, Judgement]) -> list[
         if min(len(run.label) for run in runs) > 1
     }
     tables = []
-    for measure, title in UNITS.items():
+    for measure, title in TITLES.items():
         of = 100 if measure in PER_CENT else 1
         rows = [
             [part, *(spread([float(run[measure][j % len(run[measure])]) for run in runs], of) for j in range(len(chi)))]

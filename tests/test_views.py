@@ -189,6 +189,10 @@ def test_a_class_with_a_direction_falls_backwards_and_others_do_not(model):
     np.testing.assert_allclose(falls[1:], 0, atol=1e-3)
     assert naming.share_first(one)[VIEWS.index("reversed"), 0] == pytest.approx(2 / 3)
     assert naming.gap(falls, np.asarray([True, False, False])) == pytest.approx(falls[0], abs=1e-3)
+    # A clip of which nobody knows what it shows changes nothing of what is named, and counts for what moves.
+    four = judged(model, (0, rising()), (1, bright), (2, -bright), (-1, rising(200)))
+    assert naming.measures(four)[naming.PLAIN] == 1
+    assert naming.measures(four)["temporal"] > 2 * measured["temporal"]
 
 
 def test_under_each_others_names_each_clip_is_asked_for_each_other_class_once(model):

@@ -42,25 +42,23 @@ def named(one: Judged, judge: int = 0) -> Naming:
 
 
 def measures(one: Judged, judge: int = 0) -> dict[str, Float[np.ndarray, " chi"]]:
-    """Measure -> its value at each chi, over clips.
+    """Measure -> its value at each chi, over clips; those of no class are left out where it is about names.
 
     Of the plain view: the share of clips named first, the median rank, mean probability and log-odds. Of the views that
     last: in how many a clip is named first, one that the judge does not take being none. And the means of `Change`.
     """
-    naming = named(one, judge)
-    known = ~np.isnan(naming.rank)
-    rank = np.where(known, naming.rank, np.inf)
-    some = known[:, :, 0].any()
-    lasting = slice(0, len(LASTING))
-    first = (rank == 0)[:, :, lasting].sum(2).mean(0)
-    nothing = np.full(one.scores.shape[2], np.nan)
-    values = {
-        PLAIN: (rank[:, :, 0] == 0).mean(0) if some else nothing,
-        FIRST: first if some else nothing,
-        RANK: np.median(rank[:, :, 0], axis=0) + 1 if some else nothing,
-        PROBABILITY: naming.probability[:, :, 0].mean(0),
-        ODDS: naming.log_odds[:, :, 0].mean(0),
-    }
+    some = one.label >= 0
+    naming = named(one._replace(label=one.label[some], scores=one.scores[:, some]), judge)
+    first = naming.rank[:, :, : len(LASTING)] == 0
+    values = dict.fromkeys(NAMED, np.full(one.scores.shape[2], np.nan))
+    if some.any():
+        values = {
+            PLAIN: first[:, :, 0].mean(0),
+            FIRST: first.sum(2).mean(0),
+            RANK: np.median(naming.rank[:, :, 0], axis=0) + 1,
+            PROBABILITY: naming.probability[:, :, 0].mean(0),
+            ODDS: naming.log_odds[:, :, 0].mean(0),
+        }
     return values | {measure: _mean(one.change[:, :, number]) for number, measure in enumerate(Change._fields)}
 
 
