@@ -189,12 +189,12 @@ def asked(models: Mapping[str, stjax.Model], layer: Layer, options: argparse.Nam
                 wanted = request(model, layer.name, units, chi or (10.0, 1.0, 0.0), seed, options)
                 place = class_optima.find(options.out / f"{name}-seed{seed}", wanted)
                 runs += class_optima.runs([place], layer.name, models)
-    there, slownesses = class_optima.common(runs)
-    if lacking := [unit for unit in units or () if unit not in there] or [c for c in chi or () if c not in slownesses]:
-        raise UsageError(f"results must hold all that is asked for at every chi: {lacking[0]} is not in all folders")
+    there, slownesses = class_optima.common(runs, chi)
+    if lacking := [unit for unit in units or () if unit not in there]:
+        raise UsageError(f"results must hold each class at every chi and seed: {names[lacking[0]]} is not there")
     if not there or not slownesses:
-        raise UsageError("results must have a class in common, at the same chi: these have none")
-    return Asked(runs, units or there, chi or slownesses)
+        raise UsageError("results must have a class in common at every chi and seed: these have none")
+    return Asked(runs, units or there, slownesses)
 
 
 def noise_like(cell: tuple[Path, Any]) -> np.ndarray:

@@ -21,7 +21,7 @@ Cells = dict[tuple[int, float], tuple[Path, Record]]
 
 
 class Run(NamedTuple):
-    """Optima of one network from one seed; `start` counts seeds of one folder."""
+    """Optima of one network from one seed, and one of its starts."""
 
     model: str
     seed: int
@@ -36,13 +36,14 @@ def find(folder: Path, request: stjax.Request) -> Path:
 
 
 def runs(folders: Iterable[Path], layer: str, models: Mapping[str, stjax.Model]) -> list[Run]:
-    """Of each folder and seed, what it has of a layer.
+    """What folders have of a layer, of each network and seed; folders of the same seed go together.
 
     Raises:
-      UsageError: a folder holds nothing of the layer, or results of a network that is none of the models.
+      UsageError: a folder holds nothing of the layer, results of a network that is none of the models, or what another
+        folder holds too.
     """
     known = {resume.weights_of(model): name for name, model in models.items()}
-    found: dict[tuple[Path, int, int], Run] = {}
+    found: dict[tuple[str, int, int], Run] = {}
     for folder in folders:
         records = [record for record in results.read(folder) if record.layer == layer]
         if not records:
@@ -54,15 +55,26 @@ def runs(folders: Iterable[Path], layer: str, models: Mapping[str, stjax.Model])
                     f"{record.settings.model}, with other weights; nearest: --models {record.settings.model}"
                 )
             run = Run(name, record.settings.seed, record.start, {})
-            cells = found.setdefault((folder, run.seed, run.start), run).cells
-            cells[record.unit, 0.0 if record.chi is None else record.chi] = (folder, record)
+            cells = found.setdefault(run[:3], run).cells
+            place = record.unit, 0.0 if record.chi is None else record.chi
+            if place in cells:
+                raise UsageError(
+                    f"folders must hold different optima: {cells[place][0]} and {folder} both have unit {record.unit} "
+                    f"at chi = {place[1]:g} from seed {run.seed}; leave one out"
+                )
+            cells[place] = (folder, record)
     return list(found.values())
 
 
-def common(of: Sequence[Run]) -> tuple[list[int], list[float]]:
-    """Units that all runs have at all their chi, in the order of the first; and these chi, falling."""
-    sets = [{chi for _, chi in run.cells} for run in of]
-    chi = sorted(set.intersection(*sets), reverse=True)
+def common(of: Sequence[Run], chi: Sequence[float] | None = None) -> tuple[list[int], list[float]]:
+    """Units that all runs have at some chi, in the order of the first run; and these chi.
+
+    Args:
+      of: runs.
+      chi: those that are asked for; None for all that every run has, falling.
+    """
+    sets = [{c for _, c in run.cells} for run in of]
+    chi = sorted(set.intersection(*sets), reverse=True) if chi is None else list(chi)
     units = dict.fromkeys(unit for unit, _ in of[0].cells)
     return [unit for unit in units if all((unit, c) in run.cells for run in of for c in chi)], chi
 

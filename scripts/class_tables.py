@@ -33,7 +33,10 @@ REVERSAL = ("reversed", "shuffled", "mirrored")
 
 
 def beside_chance(chi: Sequence[float], parts: Mapping[str, Judgement]) -> list[Table]:
-    """A table for each measure: a row for each title; what has one chi alone stands in every column."""
+    """A table for each measure: a row for each title; what has one chi alone stands in every column.
+
+    What has nothing to do with names has no row for a second judge.
+    """
     values = {title: [naming.measures(run, judge) for run in runs] for title, (runs, judge) in parts.items()}
     values |= {
         f"chance: {title}, names shuffled": [_renamed(run, judge) for run in runs]
@@ -47,6 +50,7 @@ def beside_chance(chi: Sequence[float], parts: Mapping[str, Judgement]) -> list[
             [part, *(spread([float(run[measure][j % len(run[measure])]) for run in runs], of) for j in range(len(chi)))]
             for part, runs in values.items()
             if any(np.isfinite(run[measure]).any() for run in runs)
+            and not (measure in Change._fields and part in parts and parts[part][1])
         ]
         tables.append(Table(title, ["clips", *(f"chi {c:g}" for c in chi)], rows))
     return [table for table in tables if table.rows]

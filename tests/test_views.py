@@ -294,6 +294,8 @@ def test_optima_are_judged_beside_chance_and_not_again(quick, tmp_path, monkeypa
         *("optima of untrained-0, judged by brightness", "optima of untrained-0, judged by itself"),
     }
     assert set(measured["groups"]) == titles
+    assert "judged by itself" in text.partition("### Contrast")[0]
+    assert "judged by itself" not in text.partition("### Contrast")[2]
     for title in (*titles, "chance: optima of brightness, names shuffled"):
         assert len(row(text, "Named first", title)) == 2, title
     assert row(text, "Named first", "optima of brightness")[1] == "100.0 (100-100)"
@@ -318,12 +320,20 @@ def test_folders_of_results_are_read_each_with_its_seed(quick, tmp_path):
     again = quick("--results", folders, *SHORT[4:], "--no-free", "--untrained", "0", "--out", str(tmp_path / "b"))
     assert again[1]["groups"]["optima of brightness"] == first[1]["groups"]["optima of brightness"]
     assert again[1]["chi"] == [10, 0]
-    with pytest.raises(UsageError, match=r"at every chi: 5.0 is not in all"):
+    with pytest.raises(UsageError, match="a class in common at every chi and seed: these have none"):
         quick("--results", folders, "--chi", "5,0", "--out", str(tmp_path / "b"))
-    with pytest.raises(UsageError, match="at every chi: 2 is not in all"):
+    with pytest.raises(UsageError, match="at every chi and seed: night is not there"):
         quick("--results", folders, "--classes", "night", "--out", str(tmp_path / "b"))
     with pytest.raises(UsageError, match=r"'sunset' is not; nearest: sunrise"):
         quick("--results", folders, "--directed", "sunset", "--out", str(tmp_path / "b"))
+    with pytest.raises(UsageError, match=r"both have unit 0 at chi = 10 from seed 1; leave one out"):
+        quick("--results", f"{folders},{tmp_path / 'a' / 'brightness-seed1'}", "--out", str(tmp_path / "b"))
+    alone = ("--chi", "0", "--classes", "night", "--no-free", "--untrained", "0")
+    quick(*alone, "--out", str(tmp_path / "c"))
+    both = f"{tmp_path / 'a' / 'brightness-seed0'},{tmp_path / 'c' / 'brightness-seed0'}"
+    joined = quick("--results", both, "--chi", "0", "--no-free", "--untrained", "0", "--out", str(tmp_path / "b"))[1]
+    assert joined["classes"] == list(NAMES)
+    assert len(joined["groups"]["optima of brightness"]) == 1
     with pytest.raises(UsageError, match="must hold some of classes"):
         quick("--results", str(tmp_path / "b"), "--out", str(tmp_path / "b"))
 
