@@ -25,12 +25,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import raw_runs
 import truth_tables
 from rich.progress import Progress
 
 import stjax
 from stjax import figures, files
-from stjax.analysis import recovery, scores
+from stjax.analysis import scores
+from stjax.analysis.depth import depth
 from stjax.analysis.scores import Measurements
 from stjax.analysis.statistics import divisors, record_maxima
 from stjax.ascent import recipes
@@ -39,14 +41,11 @@ from stjax.atlas.plan import Job
 from stjax.atlas.run import Result
 from stjax.errors import UsageError
 from stjax.figures import color, encode
-from stjax.files import replacing
 from stjax.networks import geometry
 from stjax.training import generated
 
 MODELS = "embedded,embedded-seed1,embedded-seed2"
 LAYERS = "motion/conv1_2,motion/conv2_2,motion/conv3_2,motion/conv4_2,conv4_fusion,fc5,classes"
-ALIKE = 0.7
-"""Correlation from which two optima of a unit count as the same."""
 CLASSES = np.arange(len(generated.CLASSES))
 GENERATED = "generated clips, held out"
 
@@ -67,25 +66,10 @@ def untrained(like: stjax.Model, seed: int) -> stjax.Model:
     return dataclasses.replace(like, name=f"untrained-{seed}", params=params, statistics=statistics, checksum="")
 
 
-def stored_run(path: Path, settings: str) -> Measurements | None:
-    """What an earlier run with the same settings measured."""
-    if not path.exists():
-        return None
-    with np.load(path) as stored:
-        same = str(stored["settings"]) == settings
-        return Measurements(*(stored[name] for name in Measurements._fields)) if same else None
-
-
-def store_run(path: Path, settings: str, one: Measurements) -> None:
-    """Keeps what was measured, with the settings that it belongs to."""
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, settings=np.asarray(settings), **one._asdict())
-
-
 def reference(raw: Path, title: str, count: int, judges: Mapping[str, stjax.Model]) -> Measurements:
     """Generated clips, or clips that know no class, measured as optima are."""
     path, settings = raw / f"{title.replace(',', '').replace(' ', '-')}.npz", json.dumps([count, checksums(judges)])
-    one = stored_run(path, settings)
+    one = raw_runs.stored(Measurements, path, settings)
     if one is None:
         pairs = [(judge.network, judge.params) for judge in judges.values()]
         if title == GENERATED:
@@ -97,34 +81,12 @@ def reference(raw: Path, title: str, count: int, judges: Mapping[str, stjax.Mode
             )
         else:
             one = scores.measure(*scores.uninformed(title, count), pairs)
-        store_run(path, settings, one)
+        raw_runs.store(path, settings, one)
     return one
 
 
 def checksums(models: Mapping[str, stjax.Model]) -> list[str]:
     return [model.checksum for model in models.values()]
-
-
-def depth(clip: stjax.Clip, gradient_max: stjax.Clip) -> dict[str, Any]:
-    """Of one layer: slowness and roughness for each chi, and the share of units that keep their appearance.
-
-    A unit keeps it if its optima at the first and last chi correlate by at least `ALIKE`: the pictures of a fused
-    layer; of a motion layer, where something moves, whatever way (`recovery.appearance_of`). Chance is the share of
-    pairs of different units that correlate as much.
-    """
-    living = np.any([np.asarray(g) > 0 for g in gradient_max if g is not None], axis=(0, 2))
-    temporal, spatial = (a[living].mean(0).tolist() for a in recovery.slowness(clip.motion))
-    pictures = recovery.appearance_of(clip)[living]
-    alike = recovery.likeness(pictures[:, None, 0], pictures[None, :, -1])
-    own = np.eye(len(alike), dtype=bool)
-    return {
-        "temporal": temporal,
-        "spatial": spatial,
-        "units": int(living.sum()),
-        "kept": float((alike[own] >= ALIKE).mean()),
-        "likeness": float(np.median(alike[own])),
-        "chance": float((alike[~own] >= ALIKE).mean()) if len(alike) > 1 else 0.0,
-    }
 
 
 def store(out: Path, request: stjax.Request, clip: stjax.Clip, summary: stjax.Summary) -> None:
@@ -193,7 +155,10 @@ def main() -> None:
     models = {Path(name).stem: stjax.load(name) for name in options.models.split(",")}
     for name, model in models.items():
         if model.class_names != generated.CLASSES:
-            raise UsageError(f"truth is known of the generated classes alone: {name} has others")
+            raise UsageError(
+                f"truth is known of the generated classes alone: {name} has others; for a network of consecutive RGB "
+                "frames: scripts/check_classes.py"
+            )
     folder.prepare(options.out)
     raw = options.out / "raw"
     raw.mkdir(exist_ok=True)
@@ -211,13 +176,13 @@ def main() -> None:
         wanted = request(model, "classes", CLASSES.tolist(), seed)
         settings = json.dumps([repr(wanted.recipe), chi, model.name, model.checksum, checksums(models)])
         path = raw / f"{title.replace(', ', '-').replace(' ', '')}-{seed}.npz"
-        one = stored_run(path, settings)
+        one = raw_runs.stored(Measurements, path, settings)
         if one is None:
             clip, summary = stjax.visualize_units(wanted)
             one = scores.measure(clip, CLASSES, judges)
             if sheets:
                 store(options.out, wanted, clip, summary)
-            store_run(path, settings, one)
+            raw_runs.store(path, settings, one)
         return one
 
     optima: dict[str, list[Measurements]] = {}

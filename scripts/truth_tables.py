@@ -138,8 +138,7 @@ def slow(
     chi: Sequence[float], optima: Mapping[str, Sequence[Measurements]], depth: Mapping[str, Mapping]
 ) -> list[Table]:
     """How fast and how rough flow is: of the classes of each network, and of layers of the first."""
-    columns = [f"chi {c:g}" for c in chi]
-    heads = [*(f"D_t, {c}" for c in columns), *(f"D_xy, {c}" for c in columns)]
+    heads = [*(f"D_t, chi {c:g}" for c in chi), *(f"D_xy, chi {c:g}" for c in chi)]
     classes = [
         [
             title,
@@ -147,21 +146,25 @@ def slow(
         ]
         for title, runs in optima.items()
     ]
-    layers = [
+    title = "Slowness of the classes: mean |D_t x| and mean spatial difference, grey levels"
+    return [Table(title, ["clips", *heads], classes), *layers(chi, depth)]
+
+
+def layers(chi: Sequence[float], depth: Mapping[str, Mapping]) -> list[Table]:
+    """Of layers, each with what `analysis.depth` measured: how fast and how rough, and whether appearance is kept."""
+    heads = [*(f"D_t, chi {c:g}" for c in chi), *(f"D_xy, chi {c:g}" for c in chi)]
+    rows = [
         [layer, *(f"{v:.2f}" for v in (*d["temporal"], *d["spatial"])),
          f"{d['temporal'][-1] / max(d['temporal'][0], 1e-9):.1f}", f"{d['spatial'][-1] / d['spatial'][0]:.2f}"]
         for layer, d in depth.items()
     ]  # fmt: skip
-    layers += [[f"authors, {layer}", *[""] * (2 * len(chi)), f"{t:.1f}", f"{s:.2f}"] for layer, t, s in AUTHORS]
+    rows += [[f"authors, {layer}", *[""] * (2 * len(chi)), f"{t:.1f}", f"{s:.2f}"] for layer, t, s in AUTHORS]
     kept = [
         [layer, str(d["units"]), f"{100 * d['kept']:.0f} %", f"{d['likeness']:.2f}", f"{100 * d['chance']:.0f} %"]
         for layer, d in depth.items()
     ]
     return [
-        Table(
-            "Slowness of the classes: mean |D_t x| and mean spatial difference, grey levels", ["clips", *heads], classes
-        ),
-        Table("Slowness of layers; last over first chi", ["layer", *heads, "D_t ratio", "D_xy ratio"], layers),
+        Table("Slowness of layers; last over first chi", ["layer", *heads, "D_t ratio", "D_xy ratio"], rows),
         Table(
             f"Appearance kept between chi {chi[0]:g} and {chi[-1]:g}; chance: between different units",
             ["layer", "units", "kept", "median correlation", "chance"],

@@ -93,7 +93,7 @@ def files(monkeypatch):
     frames = np.stack([np.roll(picture, 2 * t, axis=1) for t in range(40)])
     monkeypatch.setattr(dataset, "_folder_of", lambda *names: Path("."))
     monkeypatch.setattr(dataset, "checksum", lambda path: dataset.CLIPS[path.name])
-    monkeypatch.setattr(dataset, "_decoded", lambda path: frames)
+    monkeypatch.setattr(dataset, "decoded", lambda path: frames)
     monkeypatch.setattr(dataset, "_imageio", lambda: SimpleNamespace(imread=lambda path, mode: picture))
     monkeypatch.setattr(dataset, "PHOTOS", dataset.PHOTOS[:3])
     flow = lambda frames: np.broadcast_to([2.0, 0.0], (len(frames) - 1, *frames.shape[1:3], 2))  # noqa: E731

@@ -7,13 +7,18 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import draw_clip
+from conftest import draw_clip, draw_params
+from test_displacement import texture
+from test_i3d import slim as slim_i3d
+from test_views import NAMES, Brightness
 
 import stjax
 from stjax import Clip, probe
+from stjax.analysis import views
 from stjax.ascent.recipes import FAST
 from stjax.model import Statistics
 from stjax.networks import geometry
@@ -87,6 +92,58 @@ def test_a_real_patch_has_the_largest_activation_of_the_map(network, params, mon
         inside[:] = True
     assert inside.any()
     np.testing.assert_allclose(a, maps[:, inside][:, :, inside][..., units].max((0, 1, 2)), rtol=1e-4)
+
+
+def test_a_real_window_is_cut_in_time_as_well_where_a_unit_sees_less_than_the_clip(monkeypatch):
+    network = slim_i3d(streams=("appearance",), frames=20)
+    window, params = probe(network, "appearance/Conv3d_2b_1x1"), draw_params(network)
+    assert window.inputs[0].shape == (7, 11, 11, 3)
+    clips = [draw_clip(network, 2, seed=seed) for seed in (1, 2)]
+    monkeypatch.setattr(references, "batches", lambda model, probe: iter(clips))
+    model = SimpleNamespace(network=network, params=params)
+    found, margin = references.strongest(model, window, [0, 2], 1)
+    middle = robustness.shifted(found, 0, 0, margin)
+    a = robustness.activations(window, FAST.bind(window), params, np.asarray([0, 2]), middle)
+    whole = jax.jit(network.clone(until=window.layer.name).apply)
+    maps = np.concatenate([np.asarray(whole({"params": params}, clip)[1][window.layer.name]) for clip in clips])
+    # Of 10, 12 and 12 positions with a stride of 2 and 4, those whose 7 frames and 11 + 2 pixels lie inside.
+    t, y, _ = window.layer.field
+    first, last = (np.asarray([e.centre - (e.side - 1) / 2, e.centre + (e.side - 1) / 2]) for e in (t, y))
+    times = [i for i in range(10) if first[0] + 2 * i >= 0 and first[1] + 2 * i < 20]
+    rows = [i for i in range(12) if last[0] + 4 * i >= 1 and last[1] + 4 * i < 44]
+    assert 0 < len(times) < 10
+    expected = maps[:, times][:, :, rows][:, :, :, rows][..., [0, 2]].max((0, 1, 2, 3))
+    np.testing.assert_allclose(a, expected, rtol=1e-4)
+
+
+def test_of_frames_it_is_measured_what_moves_and_in_how_many_views_a_class_is_first():
+    network = Brightness()
+    model = stjax.Model(
+        name="brightness",
+        network=network,
+        params={"scale": np.ones(3, np.float32)},
+        statistics=Statistics({"classes": np.ones(3)}, ""),
+        class_names=NAMES,
+    )
+    judge = compare_recipes.Judge(model=model, others=(), layer="classes", units=(1, 2), chi=(1.0,))
+    big = 8 * texture(64, 1.5) + 40
+    moving = np.stack([big[:32, 2 * t : 2 * t + 32] for t in range(12)]).astype(np.float32)
+    line = judge.measures(Clip(np.stack([moving, moving])), np.asarray([1, 2]))
+    # Snow is as bright in each view that this network takes: not in every third frame, which are four.
+    assert line["views in which it is named first"] == [len(views.LASTING) - 1, 0]
+    assert line["gain"] == pytest.approx([moving.mean(), -moving.mean()], rel=1e-3)
+    assert line["by_shifts"] == pytest.approx([1, 1], abs=1e-3)
+    of = {"layer": "a", "recipe": "b", "others": [], "value": [1.0]}
+    heads, _, row = compare_recipes.table([of | line])
+    assert "| views first | px a frame | by flow | by shifts |" in heads
+    assert "| 100% |" in row
+
+
+def test_recipes_may_have_a_comma_in_their_name():
+    named = compare_recipes.recipes_named
+    assert named("moving,moving, free frames,global") == ["moving", "moving, free frames", "global"]
+    with pytest.raises(stjax.UsageError, match="'movin' is not; nearest: moving"):
+        named("fast,movin")
 
 
 def test_cpu_time_and_lines_are_kept(network, params, tmp_path, monkeypatch):

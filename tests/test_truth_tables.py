@@ -77,10 +77,10 @@ def test_transfer_leaves_the_maker_out(script, references):
 
 
 def test_a_run_is_remembered_by_its_settings_alone(script, tmp_path):
-    check = script("check_truth")
+    raw = script("raw_runs")
     path = tmp_path / "one.npz"
-    assert check.stored_run(path, "60 steps") is None
-    check.store_run(path, "60 steps", drawn(3))
-    for a, b in zip(check.stored_run(path, "60 steps"), drawn(3), strict=True):
+    assert raw.stored(scores.Measurements, path, "60 steps") is None
+    raw.store(path, "60 steps", drawn(3))
+    for a, b in zip(raw.stored(scores.Measurements, path, "60 steps"), drawn(3), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert check.stored_run(path, "61 steps") is None
+    assert raw.stored(scores.Measurements, path, "61 steps") is None

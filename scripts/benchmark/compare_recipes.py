@@ -3,12 +3,16 @@
 For each layer and recipe, over units, chi and seeds, the median of: the value of equation (1) of the stored window;
 activation / ahat; the share of the activation that is left after shifts by 1 to 4 pixels, a blur of 1 pixel and 8-bit
 storage (see robustness.py); activation / ahat in other networks, where the same unit means the same; and the steps
-and seconds of CPU time a result. Below them the same of the real input that excites each unit most: what is natural.
+and seconds of CPU time a result. Of consecutive RGB frames besides: how fast they move, what share of their change is
+movement, and of classes, in how many views the network itself names the class first (see stjax.analysis.views). Below
+them the same of the real input that excites each unit most: what is natural.
 
 Each run is a line of <out>/recipes.jsonl at once, and is not computed again; pictures have one row a recipe.
 
     python scripts/benchmark/compare_recipes.py --out comparison
-    python scripts/benchmark/compare_recipes.py --layers motion/conv3_3 --chi 10,0 --units 4
+    python scripts/benchmark/compare_recipes.py --layers motion/conv3_3 --chi 10,0 --units 0:4
+    python scripts/benchmark/compare_recipes.py --model i3d-kinetics400 --layers appearance/classes \\
+        --units "playing tennis,high jump" --recipes moving,"moving, free frames",global --seeds 1
     python scripts/benchmark/compare_recipes.py --model embedded --others embedded-seed1,embedded-seed2 --layers classes
 """
 
@@ -28,16 +32,23 @@ from rich.progress import track
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from free_frames import FREE_FRAMES
 from markdown_table import markdown_table
 from references import strongest
 from robustness import KINDS, SHIFTS, activations, kept, shifted
 
 import stjax
 from stjax import files
+from stjax.analysis import views
+from stjax.analysis.change import Change, change_of
+from stjax.analysis.naming import FIRST
 from stjax.ascent.optimizers import Adam
-from stjax.ascent.recipes import FAST, GLOBAL, MAHENDRAN, Recipe
+from stjax.ascent.recipes import FAST, GLOBAL, MAHENDRAN, MOVING, Recipe
+from stjax.commands.units import numbers, parsed_units
 from stjax.compilation import cache_programs
+from stjax.errors import UsageError, nearest
 from stjax.figures import color, encode, layout
+from stjax.networks import geometry
 from stjax.types import Clip, Input, Probe, streams
 
 LAYERS = tuple(f"appearance/{name}" for name in ("conv2_2", "conv3_3", "conv4_1", "conv4_3"))
@@ -49,8 +60,17 @@ CANDIDATES = {
     "global": GLOBAL,
     "global with jitter": dataclasses.replace(GLOBAL, jitter=FAST.jitter),
     "adam": Recipe(steps=100, optimizer=Adam(rate=10.0)),
+    "moving": MOVING,
+    "moving, free frames": FREE_FRAMES,
 }
 REAL = "real input"
+VIDEO = {
+    FIRST: ("views first", ".0f"),
+    "speed": ("px a frame", ".2f"),
+    "by_flow": ("by flow", ".0%"),
+    "by_shifts": ("by shifts", ".0%"),
+}
+"""Measure of consecutive frames -> head of its column, and how it is written."""
 
 
 Line = dict[str, Any]
@@ -87,7 +107,20 @@ class Judge:
             there = stjax.probe(other.network, self.layer)
             elsewhere = activations(there, recipe, other.params, units, shifted(clips, 0, 0, margin))
             measured[other.name] = np.asarray(elsewhere) / _ahat(other, self.layer)[units]
+        if views.sees_frames(self.probe.inputs):
+            measured |= self.moving(np.asarray(shifted(clips, 0, 0, margin).appearance), units)
         return {name: np.round(values, 4).tolist() for name, values in measured.items()}
+
+    def moving(self, clips: np.ndarray, units: np.ndarray) -> dict[str, np.ndarray]:
+        """Of (jobs, ...) clips of consecutive frames: what moves, and how many views leave a class first."""
+        changes = np.asarray([change_of(frames) for frames in clips])
+        measured = {name: changes[:, number] for number, name in enumerate(Change._fields) if name in VIDEO}
+        if self.probe.layer.role == "classes":
+            shown = [views.views(frames, self.model.preprocessing.mean) for frames in clips]
+            scores = [views.seen(self.model, {name: each[name] for name in views.LASTING}) for each in shown]
+            ranks = [views.name(s, np.full(len(s), unit)).rank for s, unit in zip(scores, units, strict=True)]
+            measured[FIRST] = np.sum(np.asarray(ranks) == 0, axis=1)
+        return measured
 
     def optima(self, recipe: Recipe, seed: int) -> tuple[Line, Clip]:
         """One recipe on all jobs from one seed: its numbers, and the clips with one axis of jobs."""
@@ -135,18 +168,39 @@ def table(lines: list[Line]) -> list[str]:
     for line in lines:
         groups.setdefault((line["layer"], line["recipe"]), []).append(line)
     others = list(dict.fromkeys(name for line in lines for name in line["others"]))
+    video = {name: column for name, column in VIDEO.items() if any(name in line for line in lines)}
     rows = []
     for (layer, recipe), group in groups.items():
 
         def median(name: str, form: str, group: list[Line] = group) -> str:
             values = [v for line in group for v in np.ravel(line.get(name, []))]
-            return format(float(np.median(values)), form) if values else ""
+            return format(float(np.nanmedian(values)), form) if not np.isnan(values).all() else ""
 
         numbers = [median("value", ".1f"), median("gain", ".2f"), *(median(kind, ".0%") for kind in KINDS)]
+        numbers += [median(name, form) for name, (_, form) in video.items()]
         ends = [*(median(name, ".2f") for name in others), median("steps", ".0f"), median("seconds", ".2f")]
         rows.append([layer, recipe, *numbers, *ends])
-    heads = ["layer", "recipe", "value of (1)", "a / ahat", *KINDS, *(f"in {o}" for o in others), "steps", "CPU s"]
+    heads = ["layer", "recipe", "value of (1)", "a / ahat", *KINDS, *(head for head, _ in video.values())]
+    heads += [*(f"in {o}" for o in others), "steps", "CPU s"]
     return markdown_table(heads, rows)
+
+
+def recipes_named(text: str) -> list[str]:
+    """Candidates with commas between, of which some have a comma in their name.
+
+    >>> recipes_named("moving,moving, free frames,global")
+    ['moving', 'moving, free frames', 'global']
+    """
+    names, parts = [], text.split(",")
+    while parts:
+        count = next((n for n in range(len(parts), 0, -1) if ",".join(parts[:n]) in CANDIDATES), 0)
+        if not count:
+            raise UsageError(
+                f"a recipe must be one of those compared: {parts[0]!r} is not; {nearest(parts[0], CANDIDATES)}"
+            )
+        names.append(",".join(parts[:count]))
+        parts = parts[count:]
+    return names
 
 
 def compare(judge: Judge, names: list[str], seeds: range, out: Path) -> list[Line]:
@@ -180,8 +234,8 @@ def main() -> None:
     parser.add_argument("--model", default="vgg16-imagenet", help="a name or a .safetensors file")
     parser.add_argument("--others", default="", help="networks with the same units, with commas between")
     parser.add_argument("--layers", default=",".join(LAYERS))
-    parser.add_argument("--recipes", default="mahendran,fast,fast without jitter", help=f"of {', '.join(CANDIDATES)}")
-    parser.add_argument("--units", type=int, default=6, help="the first so many units")
+    parser.add_argument("--recipes", default="mahendran,fast,fast without jitter", help=f"of {'; '.join(CANDIDATES)}")
+    parser.add_argument("--units", default="0:6", help="as of `stjax visualize`: 0:6, 3,7, or names of classes")
     parser.add_argument("--chi", default="10,0", help="of layers where it changes anything")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("comparison"))
@@ -190,15 +244,21 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     model = stjax.load(options.model)
     others = tuple(stjax.load(name) for name in options.others.split(",") if name)
-    chi = tuple(float(c) for c in options.chi.split(","))
+    chi, recipes = tuple(numbers(options.chi)), recipes_named(options.recipes)
     lines = []
     for layer in options.layers.split(","):
-        judge = Judge(model=model, others=others, layer=layer, units=tuple(range(options.units)), chi=chi)
-        lines += compare(judge, options.recipes.split(","), range(options.seeds), options.out)
+        described = geometry.layer(model.network, layer)
+        names = model.class_names if described.role == "classes" else ()
+        units = tuple(parsed_units(options.units, described.units, layer, names))
+        judge = Judge(model=model, others=others, layer=layer, units=units, chi=chi)
+        lines += compare(judge, recipes, range(options.seeds), options.out)
     text = "\n".join(table(lines))
     print(text)
     files.write_text(options.out / "recipes.md", text)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UsageError as error:
+        sys.exit(f"error: {error}")

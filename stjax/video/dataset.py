@@ -74,7 +74,7 @@ def _imageio() -> Any:
         raise UsageError("recording needs imageio; install it: pip install 'imageio[ffmpeg]'") from None
 
 
-def _decoded(path: Path) -> np.ndarray:
+def decoded(path: Path) -> np.ndarray:
     """All frames of a clip, RGB."""
     # By its other way of starting ffmpeg, imageio forks this process, in which JAX runs.
     before = os.environ.get(_NO_FORK)
@@ -137,7 +137,7 @@ def moments(inputs: tuple[Input, ...], count: int, more: Sequence[Path], draw: n
     chosen: list[Moment] = []
     number = 0
     for path in [*(folder / name for name in CLIPS), *more]:
-        frames = _decoded(path)
+        frames = decoded(path)
         for shot in (frames[run] for run in shots(frames) if run.stop - run.start > span):
             speeds = [s for s in SPEEDS if span * s < len(shot)]
             views = list(itertools.product(speeds, sides(inputs, CLIP_SCALES), (1, -1)))
