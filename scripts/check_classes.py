@@ -50,7 +50,7 @@ from stjax.commands.units import numbers, parsed_units
 from stjax.compilation import cache_programs
 from stjax.errors import UsageError
 from stjax.networks import geometry
-from stjax.types import Layer, shapes
+from stjax.types import Layer, sees_frames, shapes
 
 DIRECTED = (
     *("bungee jumping", "diving cliff", "springboard diving", "jumping into pool", "skydiving", "faceplanting"),
@@ -120,7 +120,7 @@ def classes_of(model: stjax.Model) -> Layer:
     Raises:
       UsageError: it has none with names, or is shown something else than consecutive frames.
     """
-    if not views.sees_frames(model.network.inputs):
+    if not sees_frames(model.network.inputs):
         shown = " and ".join(f"{each.name} of kind {each.kind}" for each in model.network.inputs)
         raise UsageError(
             f"a network must be shown consecutive RGB frames and nothing else: {model.name} is shown {shown}; for the "

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -243,6 +243,15 @@ def shapes(inputs: Iterable[Input], lead: tuple[int, ...] = ()) -> Clip:
 def streams(inputs: tuple[Input, ...], clip: Clip) -> list[tuple[Input, Any]]:
     """The inputs that a clip has, each with its array, of JAX or NumPy as it is."""
     return [(each, x) for each in inputs if (x := getattr(clip, each.name)) is not None]
+
+
+def sees_frames(inputs: Sequence[Input]) -> bool:
+    """Whether these are consecutive RGB frames and nothing else.
+
+    >>> sees_frames((Input(name="appearance", kind="rgb", shape=(8, 4, 4, 3), slow="time"),))
+    True
+    """
+    return [(each.name, each.kind, each.slow) for each in inputs] == [("appearance", "rgb", "time")]
 
 
 @runtime_checkable

@@ -137,6 +137,7 @@ OF_A_CLIP = {
     "Adam": (optimizer, Adam),
     "Adam, with a schedule": (optimizer, lambda: Adam(rate=3.0, final=0.1)),
     "Sobolev": (optimizer, Sobolev),
+    "Sobolev, from coarse to fine": (optimizer, lambda: Sobolev(smoothing=100.0, finest=1.0)),
     "MAHENDRAN's optimiser": (optimizer, lambda: dataclasses.replace(recipes.MAHENDRAN.optimizer)),
     "FAST's optimiser": (optimizer, lambda: dataclasses.replace(recipes.FAST.optimizer)),
     "MOVING's optimiser": (optimizer, lambda: dataclasses.replace(recipes.MOVING.optimizer)),

@@ -23,12 +23,13 @@ from test_i3d import slim
 import stjax
 from stjax import Clip, Field, Input, Layer, Model, Preprocessing, Statistics, UsageError
 from stjax.analysis import naming, views
-from stjax.analysis.change import Change, change_of
+from stjax.analysis.change import change_of
 from stjax.analysis.naming import Judged
 from stjax.analysis.views import LASTING, VIEWS
 from stjax.atlas import results, resume
 from stjax.atlas.plan import Job
 from stjax.atlas.run import Summary
+from stjax.types import sees_frames
 from stjax.video import dataset, optima
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
@@ -384,8 +385,6 @@ def test_a_video_is_seen_as_published_and_named_by_its_file_or_folder(monkeypatc
     assert [real_clips.label_of(Path(p), NAMES) for p in ("x/night.mp4", "snow/1.mp4", "x/1.mp4")] == [2, 1, -1]
 
 
-def test_clip_of_no_stream_but_frames():
-    assert views.sees_frames(Brightness().inputs)
-    assert not views.sees_frames(slim().inputs)
-    assert Clip(appearance=0).motion is None
-    assert Change._fields[0] == "temporal"
+def test_what_sees_frames_alone():
+    assert sees_frames(Brightness().inputs)
+    assert not sees_frames(slim().inputs)

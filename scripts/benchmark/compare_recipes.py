@@ -49,7 +49,7 @@ from stjax.compilation import cache_programs
 from stjax.errors import UsageError, nearest
 from stjax.figures import color, encode, layout
 from stjax.networks import geometry
-from stjax.types import Clip, Input, Probe, streams
+from stjax.types import Clip, Input, Probe, sees_frames, streams
 
 LAYERS = tuple(f"appearance/{name}" for name in ("conv2_2", "conv3_3", "conv4_1", "conv4_3"))
 
@@ -107,7 +107,7 @@ class Judge:
             there = stjax.probe(other.network, self.layer)
             elsewhere = activations(there, recipe, other.params, units, shifted(clips, 0, 0, margin))
             measured[other.name] = np.asarray(elsewhere) / _ahat(other, self.layer)[units]
-        if views.sees_frames(self.probe.inputs):
+        if sees_frames(self.probe.inputs):
             measured |= self.moving(np.asarray(shifted(clips, 0, 0, margin).appearance), units)
         return {name: np.round(values, 4).tolist() for name, values in measured.items()}
 

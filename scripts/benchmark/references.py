@@ -11,10 +11,9 @@ import numpy as np
 
 import stjax
 from stjax.analysis.calibration import in_units_of
-from stjax.analysis.views import sees_frames
 from stjax.networks import geometry
 from stjax.training import generated
-from stjax.types import Clip, Extent, Network, Params, Probe, streams
+from stjax.types import Clip, Extent, Network, Params, Probe, sees_frames, streams
 from stjax.video import dataset
 from stjax.video.clips import stills
 

@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from stjax.compilation import jit
 from stjax.errors import UsageError
 from stjax.model import Model, resized
-from stjax.types import Clip, Input, Network, Params
+from stjax.types import Clip, Network, Params
 
 Frames = Float[np.ndarray, "_time _height _width rgb=3"]
 
@@ -34,11 +34,6 @@ colour; clips of 5/4 and 3/4 of its size; moved by 1/16 down and 1/12 to the lef
 UNTIMELY = ("reversed", "shuffled", "mean frame")
 """Views in which time runs backwards, in no order, or not at all."""
 VIEWS = (*LASTING, *UNTIMELY)
-
-
-def sees_frames(inputs: Sequence[Input]) -> bool:
-    """Whether a network is shown consecutive RGB frames and nothing else."""
-    return [(each.name, each.kind, each.slow) for each in inputs] == [("appearance", "rgb", "time")]
 
 
 def views(frames: Frames, mean: Sequence[float], *, seed: int = 0) -> dict[str, Frames]:

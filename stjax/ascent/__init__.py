@@ -14,4 +14,7 @@ of its receptive field in pixels, ahat its largest activation over real data. Th
 N_B with lambda = 80^-alpha and R_TV with lambda = kappa. i, j run over rows and columns, k over frames or flow fields,
 d over rgb or uv; H W is the area of the canvas. D are differences to the next place, 0 at the last; D_t runs along the
 axis that an input declares as slow. x is in grey levels.
+
+Classes of a network whose moments are known (Yin et al., CVPR 2020) have their log-odds less weight N(x) for a(x), N
+what departs from natural activity, see `naturalness`; and the log-odds that are enough for ahat.
 """

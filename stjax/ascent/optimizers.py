@@ -142,6 +142,7 @@ class Sobolev:
       final: the rate's last value, as a share of the first; a cosine leads there.
       momentum: 0..1.
       smoothing: >= 0; structure finer than about its root in pixels is damped; 0 for plain normalised momentum.
+      finest: of pictures, what smoothing falls to, by one factor in each step: coarse structure first; None to stay.
       flow_rate, flow_smoothing: of flow, if they differ.
       colour: whether colours of pictures grow as they vary together in nature, see `NATURAL_COLOUR`.
     """
@@ -150,6 +151,7 @@ class Sobolev:
     final: float = 0.05
     momentum: float = 0.8
     smoothing: float = 3.0
+    finest: float | None = None
     flow_rate: float | None = None
     flow_smoothing: float | None = None
     colour: bool = False
@@ -167,7 +169,10 @@ class Sobolev:
         def direction(given: Input, g: Array) -> Array:
             if self.colour and given.kind == "rgb":
                 g = g @ jnp.asarray(NATURAL_COLOUR, g.dtype)
-            d = smooth_gradient(g, _own(given, self.smoothing, self.flow_smoothing), given.slow_axis, chi)
+            smoothing: Any = _own(given, self.smoothing, self.flow_smoothing)
+            if self.finest is not None and given.kind == "rgb":
+                smoothing *= (self.finest / self.smoothing) ** progress
+            d = smooth_gradient(g, smoothing, given.slow_axis, chi)
             return d / jnp.sqrt(jnp.mean(d * d) + jnp.finfo(d.dtype).tiny)
 
         directions = gradient._replace(**{each.name: direction(each, g) for each, g in streams(inputs, gradient)})

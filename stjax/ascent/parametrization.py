@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from stjax.errors import UsageError
-from stjax.types import Clip, Input
+from stjax.types import Clip, Input, sees_frames
 
 
 @runtime_checkable
@@ -70,7 +70,7 @@ class MovingPicture:
         Raises:
           UsageError: a window that is not consecutive RGB frames alone.
         """
-        if len(window) != 1 or window[0].kind != "rgb" or window[0].slow != "time" or window[0].name != "appearance":
+        if not sees_frames(window):
             raise UsageError(
                 "a moving picture must be for a layer that sees consecutive RGB frames and nothing else: this one sees "
                 f"{' and '.join(f'{each.name} of kind {each.kind}' for each in window)}; nearest: the recipe fast"

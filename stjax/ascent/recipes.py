@@ -19,7 +19,19 @@ from stjax.ascent.parametrization import MovingPicture, Parametrization
 from stjax.ascent.regularizers import KAPPA, Bound, LocalEnergy, SpatialVariation, TemporalVariation
 from stjax.ascent.transforms import FieldDropout, JitterRule, OnePixel, QuarterStride, Zoom
 from stjax.errors import UsageError, nearest
-from stjax.types import STREAMS, Clip, Input, Layer, Moments, Objective, Probe, Regularizer, Transform, enlarged
+from stjax.types import (
+    STREAMS,
+    Clip,
+    Input,
+    Layer,
+    Moments,
+    Objective,
+    Probe,
+    Regularizer,
+    Transform,
+    enlarged,
+    sees_frames,
+)
 
 PARENT_JITTER = QuarterStride()
 
@@ -41,7 +53,7 @@ class Recipe:
       transforms: random views, applied in order at each step.
       objective: what is to grow; None for the centre unit of the layer that the recipe is bound to.
       odds: whether `bind` takes a class's log-odds rather than its score.
-      enough: log-odds that are as good as more, see `LogOdds`.
+      enough: log-odds that are as good as more, see `LogOdds`; they then take the place of ahat.
       fixed: an input that keeps its start ("appearance" or "motion"), None to move all.
       parametrization: what is optimised in place of the clip itself, None for the clip.
       naturalness: how much counts what departs from natural activity, where the model knows its moments; None for not.
@@ -157,6 +169,9 @@ class Recipe:
           moments: what the model knows of natural activity, for a recipe with `naturalness`.
         """
         penalties = {r.name: r.weight(kappa, chi) for r in self.regularizers}
+        if isinstance(self.objective, LogOdds) and math.isfinite(self.objective.enough):
+            # They are of one scale for all classes, and their ahat of classes that were never recorded a rough one.
+            ahat = self.objective.enough
         natural = dict(moments) if self.naturalness is not None and moments else None
         return Weights(self.objective_weight / (rho * rho * ahat), penalties, natural)
 
@@ -211,8 +226,8 @@ from left to right. Of the 8 classes that shake, at chi = 0, from one start in e
 MOVING = Recipe(
     name="moving",
     steps=60,
-    optimizer=Sobolev(rate=16.0, smoothing=100.0, flow_rate=1.0, flow_smoothing=3.0, colour=True),
-    objective_weight=3e4,
+    optimizer=Sobolev(rate=12.0, smoothing=3000.0, finest=30.0, flow_rate=1.0, flow_smoothing=3.0, colour=True),
+    objective_weight=4.5e4,
     bound=Bound(rgb=160.0, flow=40.0),
     noise=3.0,
     jitter=None,
@@ -263,5 +278,4 @@ def suited(layer: Layer, inputs: tuple[Input, ...]) -> Recipe:
     if layer.role == "convolution":
         return FAST
     seen = [each for each in inputs if each.name in layer.inputs]
-    video = [each for each in seen if (each.name, each.kind, each.slow) == ("appearance", "rgb", "time")]
-    return MOVING if len(video) == len(seen) == 1 else GLOBAL
+    return MOVING if sees_frames(seen) else GLOBAL
