@@ -3,14 +3,16 @@
 steps       some layers' unit-steps per second, useful GFLOP/s (what the cone needs, forward and backward), that over
             the rate of one large matrix product measured in the same run, compile time; memory of a chunk, as
             estimated and as compiled; and, where torch is installed, the ratio to the loop others use: the full
-            224 x 224 network, one unit at a time
-layers      every layer of both towers and their fusion: seconds for all its units, and the same roofline
+            network on a full clip, one unit at a time
+layers      every layer that has statistics: seconds for all its units, and the same roofline
 units       seconds for few and for many units, and what bfloat16 costs in value
 processes   1 to 8 simulated devices, 1 or 2 processes: equality of results, absence of exchanges
-first       seconds from the start of the command to the first result on the disk
+first       seconds from the start of the command to the first of four units' results on the disk, and to its end
 
     python scripts/benchmark/benchmark.py --out benchmark
     python scripts/benchmark/benchmark.py --parts steps --layers appearance/conv3_3 --precision bfloat16
+    python scripts/benchmark/benchmark.py --parts steps --model i3d-kinetics400
+    python scripts/benchmark/benchmark.py --parts first --model i3d-kinetics400 --layers appearance/classes
     python scripts/benchmark/benchmark.py --parts layers --limit 600         on a fast device: no layer is extrapolated
 """
 
@@ -31,11 +33,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import layers as whole_layers
+import others
 import processes
 import units as many_units
 from markdown_table import markdown_table
@@ -44,10 +46,12 @@ import stjax
 from stjax import files
 from stjax.atlas import plan, run
 from stjax.networks import geometry
-from stjax.networks.vgg import VGG16, convolutions
 
-MODEL = "vgg16-imagenet"
-LAYERS = ("appearance/conv3_3", "appearance/conv4_3", "appearance/conv5_3", "conv5_fusion")
+LAYERS = {
+    "vgg16-imagenet": ("appearance/conv3_3", "appearance/conv4_3", "appearance/conv5_3", "conv5_fusion"),
+    "i3d-kinetics400": ("appearance/Mixed_3c", "appearance/Mixed_4c", "appearance/classes"),
+}
+"""Of which the steps are measured if none are named; of the first also the parts units and first."""
 PARTS = ("steps", "layers", "units", "processes", "first")
 
 
@@ -73,12 +77,10 @@ def matrix_rate(dtype: Any) -> float:
 
 
 class Ours:
-    """The compiled step of one layer, over one chunk."""
+    """The compiled step of one layer by the recipe that suits it, over one chunk."""
 
-    def __init__(self, model: stjax.Model, layer: str, dtype: Any, chunk: int | None, recipe: stjax.Recipe) -> None:
-        request = stjax.Request(
-            model=model, layer=layer, units=[0], chi=[1.0], recipe=recipe, chunk=chunk, precision=dtype
-        )
+    def __init__(self, model: stjax.Model, layer: str, dtype: Any, chunk: int | None) -> None:
+        request = stjax.Request(model=model, layer=layer, units=[0], chi=[1.0], chunk=chunk, precision=dtype)
         self.params, self.slots = model.params, request.chunk_size
         count = geometry.layer(model.network, layer).units
         jobs = [plan.Job(unit % count, 1.0) for unit in range(self.slots)]
@@ -105,50 +107,11 @@ class Ours:
         return self.slots * self.steps / seconds(self)
 
 
-def torch_step(model: stjax.Model, layer: str) -> Callable[[], None] | None:
-    """One step as others do it: PyTorch, full network, one unit through a hook on its layer, Adam."""
-    try:
-        import torch  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        return None
-    if not layer.startswith("appearance/"):
-        return None
-    name = layer.partition("/")[2]
-    modules: list[Any] = []
-    outputs: dict[str, Any] = {}
-    channels = 3
-    for conv, features in convolutions(VGG16):
-        if conv.endswith("_1") and modules:
-            modules.append(torch.nn.MaxPool2d(2))
-        weights = model.params["appearance"][conv]
-        unit = torch.nn.Conv2d(channels, features, 3, padding=1)
-        unit.weight.data = torch.from_numpy(np.array(weights["kernel"])).permute(3, 2, 0, 1).contiguous()
-        unit.bias = torch.nn.Parameter(torch.from_numpy(np.array(weights["bias"])))
-        if conv == name:
-            unit.register_forward_hook(lambda module, inputs, output: outputs.update(a=output.clone()))
-        modules += [unit, torch.nn.ReLU()]
-        channels = features
-    vgg = torch.nn.Sequential(*modules).eval()
-    for parameter in vgg.parameters():
-        parameter.requires_grad_(False)
-    x = torch.randn(1, 3, 224, 224, requires_grad=True)
-    optimizer = torch.optim.Adam([x], lr=5.0)
-
-    def step() -> None:
-        optimizer.zero_grad()
-        vgg(x)
-        a = outputs["a"]
-        (-a[0, 0, a.shape[2] // 2, a.shape[3] // 2]).backward()
-        optimizer.step()
-
-    return step
-
-
 def measure(model: stjax.Model, layer: str, options: argparse.Namespace) -> dict[str, Any]:
     """All figures of one layer; each round measures the matrix product and both programs side by side."""
     dtype = jnp.dtype(options.precision)
-    ours = Ours(model, layer, dtype, options.chunk, stjax.FAST)
-    other = torch_step(model, layer)
+    ours = Ours(model, layer, dtype, options.chunk)
+    other = others.loop(model, layer)
     rows = []
     for _ in range(options.rounds):
         row = {"matrix": matrix_rate(dtype), "rate": ours.rate()}
@@ -193,7 +156,8 @@ def main() -> None:
     on_cpu = jax.default_backend() == "cpu"
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", default=",".join(PARTS), help=f"of {', '.join(PARTS)}, with commas between")
-    parser.add_argument("--layers", help="full layer names, with commas between; the steps of four, the whole of all")
+    parser.add_argument("--model", default=next(iter(LAYERS)), help="as for stjax: all parts but processes take it")
+    parser.add_argument("--layers", help="full layer names, with commas between; the steps of some, the whole of all")
     parser.add_argument("--precision", default="float32" if on_cpu else "bfloat16")
     parser.add_argument("--chunk", type=int, help="units stepped together; the program's own choice if not given")
     parser.add_argument("--rounds", type=int, default=5)
@@ -204,6 +168,9 @@ def main() -> None:
     parts, wanted = options.parts.split(","), options.layers.split(",") if options.layers else None
     if unknown := set(parts) - set(PARTS):
         parser.error(f"parts must be of {', '.join(PARTS)}: got {', '.join(sorted(unknown))}")
+    some = wanted or LAYERS.get(options.model, ())
+    if not some and {"first", "steps", "units"} & set(parts):
+        parser.error(f"layers must be named unless the model is {' or '.join(LAYERS)}: got {options.model}")
     cores = f", {len(os.sched_getaffinity(0))} cores" if on_cpu else f" x {jax.device_count()}"
     machine = f"{jax.devices()[0].device_kind}{cores}, {platform.machine()}, jax {jax.__version__}, {options.precision}"
     results: dict[str, Any] = {"machine": machine}
@@ -221,19 +188,18 @@ def main() -> None:
     print(machine)
     if "first" in parts:
         # First of all: afterwards this process holds the accelerator.
-        taken = processes.first_result(LAYERS[0], MODEL)
-        words = f"First result of {LAYERS[0]} on the disk after {taken['cold']:.1f} s"
-        report("first", taken, [f"{words}, and after {taken['warm']:.1f} s once compiled programs are kept."])
+        rows = processes.first_results(some[0], options.model)
+        report("first", rows, processes.first_table(rows))
     if "processes" in parts:
         rows = processes.scaling()
         report("processes", rows, processes.table(rows))
     if {"steps", "layers", "units"} & set(parts):
-        model = stjax.load(MODEL)
+        model = stjax.load(options.model)
         if "steps" in parts:
-            rows = [measure(model, layer, options) for layer in wanted or LAYERS]
+            rows = [measure(model, layer, options) for layer in some]
             report("steps", rows, steps_table(rows))
         if "units" in parts:
-            compared = many_units.compare(model)
+            compared = many_units.compare(model, some[0])
             report("units", compared, many_units.table(compared))
         if "layers" in parts:
             matrix = matrix_rate(jnp.dtype(options.precision))

@@ -75,19 +75,34 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     return markdown_table([*heads, "exchanges in the compiled step", "s"], lines)
 
 
-def first_result(layer: str, model: str) -> dict[str, float]:
-    """Seconds from the start of the command to the first stored result: nothing compiled yet, then all of it."""
-    taken = {}
+def first_results(layer: str, model: str) -> list[dict[str, Any]]:
+    """Seconds from the start of the command to its first stored result and to its end: nothing compiled yet, then all.
+
+    Four units at three chi, or at none where no input can be slow.
+    """
+    rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for when in ("cold", "warm"):
+        for when in ("nothing", "all"):
             out, begin = Path(folder) / when, time.perf_counter()
-            words = ["-m", "stjax", "visualize", layer, "-m", model, "--units", "0:16", "--chi", "1", "--out", str(out)]
-            running = _python(words, None, JAX_COMPILATION_CACHE_DIR=f"{folder}/compiled")
+            words = ["-m", "stjax", "visualize", layer, "-m", model, "--units", "0:4", "--chi", "10,1,0"]
+            running = _python([*words, "--out", str(out)], None, JAX_COMPILATION_CACHE_DIR=f"{folder}/compiled")
             while running.poll() is None and not list(out.glob("manifest.jsonl")):
                 time.sleep(0.02)
-            taken[when] = time.perf_counter() - begin
-            assert running.wait() == 0, running.communicate()
-    return taken
+            first = time.perf_counter() - begin
+            output = running.communicate()
+            assert running.returncode == 0, output
+            row = {"layer": layer, "compiled_before": when, "first_s": first, "all_s": time.perf_counter() - begin}
+            rows.append(row | {"results": len(results.read(out))})
+    return rows
+
+
+def first_table(rows: list[dict[str, Any]]) -> list[str]:
+    heads = ["layer", "compiled before", "first result on the disk, s", "results", "all of them and their pictures, s"]
+    lines = [
+        [row["layer"], row["compiled_before"], f"{row['first_s']:.1f}", row["results"], f"{row['all_s']:.1f}"]
+        for row in rows
+    ]
+    return markdown_table(heads, lines)
 
 
 def _run(out: Path, processes: int, devices: int) -> None:
