@@ -171,7 +171,7 @@ class Sobolev:
                 g = g @ jnp.asarray(NATURAL_COLOUR, g.dtype)
             smoothing: Any = _own(given, self.smoothing, self.flow_smoothing)
             if self.finest is not None and given.kind == "rgb":
-                smoothing *= (self.finest / self.smoothing) ** progress
+                smoothing = smoothing * (self.finest / self.smoothing) ** progress
             d = smooth_gradient(g, smoothing, given.slow_axis, chi)
             return d / jnp.sqrt(jnp.mean(d * d) + jnp.finfo(d.dtype).tiny)
 

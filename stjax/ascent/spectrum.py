@@ -41,7 +41,7 @@ def cosine(x: Array, axes: tuple[int, ...], inverse: bool = False) -> Array:
     return x
 
 
-def smooth_gradient(x: Array, smoothing: float, slow: int | None = None, chi: Any = 0.0) -> Array:
+def smooth_gradient(x: Array, smoothing: Any, slow: int | None = None, chi: Any = 0.0) -> Array:
     """(1 + smoothing (L_y + L_x + chi L_t))^-1 x: the Sobolev smoothing of one stream.
 
     Args:
