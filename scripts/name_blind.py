@@ -25,6 +25,7 @@ from stjax import files
 from stjax.atlas import results
 from stjax.errors import UsageError, nearest
 from stjax.figures import color, encode, layout
+from stjax.figures.look import EXTREME
 
 SIDE, GAP = 224, 8
 """Of a frame on a tile, and between frames, in pixels."""
@@ -44,7 +45,7 @@ def tile(rows: list[np.ndarray], mean: tuple[float, ...], count: int) -> np.ndar
     """Frames of one optimum, evenly spread over its time; a row for each clip. At the same brightness and contrast."""
     shown = []
     for frames in rows:
-        picture = color.frames(frames, mean)
+        picture = color.frames(frames, mean, EXTREME)
         at = np.linspace(0, len(picture) - 1, count).round().astype(int)
         cells = layout.resize(picture[at], SIDE)
         shown.append(np.concatenate([np.pad(c, ((0, GAP), (0, GAP), (0, 0)), constant_values=255) for c in cells], 1))
