@@ -1,4 +1,4 @@
-"""How real clips come in: decoded frames, optical flow, samples, crops, and the data set statistics are recorded over."""
+"""How real clips come in: frames, optical flow, samples, crops, and the data set that statistics are recorded over."""
 
 from stjax.video.reader import Frame as Frame
 from stjax.video.reader import Video as Video

@@ -14,6 +14,7 @@ byte. Standard output is messages: of what kind, at what time, how many bytes fo
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -25,21 +26,26 @@ from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import Any
 
-sys.path[:0] = json.loads(sys.argv[1])["packages"]  # where this process's parent has av from: -I leaves some out
+if __name__ == "__main__":
+    # Where this process's parent has PyAV from: -I leaves some places out.
+    sys.path[:0] = json.loads(sys.argv[1])["packages"]
 
 import av  # noqa: E402
 import av.filter  # noqa: E402
 from av.sidedata.sidedata import Type  # noqa: E402
 
 HEADER = struct.Struct("<cdQ")
-APART = frozenset(
-    "alsa concat dash data fbdev ffmetadata hls image2 imf ipmovie kmsgrab lavfi oss rtp rtsp sap sdp svg_pipe tty vobsub "
-    "video4linux2 v4l2 vapoursynth avisynth webm_dash_manifest x11grab".split()
-)
+APART = {
+    *("alsa", "avisynth", "concat", "dash", "data", "fbdev", "ffmetadata", "hls", "image2", "imf", "kmsgrab", "lavfi"),
+    *("oss", "rtp", "rtsp", "sap", "sdp", "svg_pipe", "tty", "v4l2", "vapoursynth", "video4linux2", "vobsub"),
+    *("webm_dash_manifest", "x11grab"),
+}
 """Formats that name other files, addresses, programs or devices, and one that draws any text."""
 LISTS = (b"#EXTM3U", b"ffconcat", b"v=0", b"<?xml", b"<MPD", b"[playlist]")
 PICTURES = {b"\xff\xd8": "mjpeg", b"\x89P": "png", b"BM": "bmp", b"RI": "webp"}
 ALONE = "a video must stand alone: this one is a list of other files or of addresses"
+BY_DECODING = ("avi", "asf", "mxf")
+"""Formats of which FFmpeg learns times of decoding only."""
 LEAP = 60
 """Seconds between two frames, from which on the clock is taken to have been set anew."""
 ASPECTS = (Fraction(1, 8), Fraction(8))
@@ -99,27 +105,31 @@ class Clock:
     """Times of frames in seconds after the first; never backwards, and without leaps of what was cut together.
 
     A container has times of presentation, of decoding, or both, and either may be faulty: those count that were out of
-    order less often, as FFmpeg's own commands do. AVI has times of decoding only, and FFmpeg makes up the others.
+    order less often, as FFmpeg's own commands do.
     """
 
     def __init__(self, interval: Fraction, by_decoding: bool) -> None:
         self.interval = interval
         self.faulty, self.last = [int(by_decoding), 0], [-math.inf, -math.inf]
         self.raw: Fraction | None = None
-        self.now = Fraction(0)
+        self.now = self.end = Fraction(0)
 
     def time(self, frame: Any) -> Fraction:
         """Of the next frame."""
-        stated = self._stated(frame)
+        self._tick(self._stated(frame))
+        lasts = frame.duration * frame.time_base if frame.duration and frame.time_base else self.interval
+        self.end = self.now + (lasts if 0 < lasts <= LEAP else self.interval)
+        return self.now
+
+    def _tick(self, stated: Fraction | None) -> None:
         if self.raw is None:
             self.raw = stated or Fraction(0)
-            return self.now
+            return
         raw = self.raw + self.interval if stated is None else stated
         passed = raw - self.raw
         if abs(passed) > LEAP or passed < -1:
             passed = self.interval
         self.raw, self.now = raw, self.now + max(passed, Fraction(0))
-        return self.now
 
     def _stated(self, frame: Any) -> Fraction | None:
         for i, stamp in enumerate((frame.pts, frame.dts)):
@@ -234,7 +244,12 @@ def _transparent(frame: Any) -> bool:
 
 def _turn(frame: Any) -> list[tuple[str, str]]:
     """The filters that show a frame upright: of its display matrix, by the nearest quarter turn and mirror."""
-    found = frame.side_data.get(Type.DISPLAYMATRIX)
+    try:
+        found = frame.side_data.get(Type.DISPLAYMATRIX)
+    except ValueError:
+        # Beside something that this PyAV has no name for, such as EXIF: the angle alone, counterclockwise.
+        quarters = round(frame.rotation / 90) % 4
+        return [[], [("transpose", "cclock")], [("hflip", ""), ("vflip", "")], [("transpose", "clock")]][quarters]
     if found is None or found.buffer_size < 36:
         return []
     a, b, _, c, d = struct.unpack("=9i", bytes(found)[:36])[:5]  # x' = a x + c y,  y' = b x + d y
@@ -245,20 +260,20 @@ def _turn(frame: Any) -> list[tuple[str, str]]:
 
 
 def sampled(
-    timed: Iterable[tuple[Fraction, Any]], rate: Fraction | None, interval: Fraction
+    timed: Iterable[tuple[Fraction, Any]], rate: Fraction | None, clock: Clock
 ) -> Iterator[tuple[Fraction, Any]]:
     """At a rate: picture k is the frame on screen in the middle of its interval, at (k + 1/2) / rate."""
     if rate is None:
         yield from timed
         return
-    k, held, end = 0, None, Fraction(0)
+    k, held = 0, None
     for at, frame in timed:
         begin = math.ceil(at * rate - Fraction(1, 2))
         while held is not None and k < begin:
             yield k / rate, held
             k += 1
-        held, end = frame, (at + interval) * rate
-    while held is not None and (k == 0 or k + Fraction(1, 2) < end):
+        held = frame
+    while held is not None and (k == 0 or k + Fraction(1, 2) < clock.end * rate):
         yield k / rate, held
         k += 1
 
@@ -267,14 +282,14 @@ class Film:
     """A container: which of its streams is shown, and what it says of it."""
 
     def __init__(self, settings: dict[str, Any], link: Link) -> None:
-        self.link, self.failed, self.shown, self.cut = link, 0, 0, False
+        self.failed, self.shown, self.corrupt = 0, 0, 0
         file = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115  (as long as the process)
         if file.read(16).startswith(LISTS):
             raise Refused(ALONE)
         file.seek(0)
         self.source = Source(file, link)
-        names = {name for name in av.formats_available if av.ContainerFormat(name).is_input}
-        options = {"protocol_whitelist": "none", "format_whitelist": ",".join(sorted(names - APART))}
+        names = (name for name in av.formats_available if not APART & set(name.split(",")))
+        options = {"protocol_whitelist": "none", "format_whitelist": ",".join(names)}
         try:
             self.container = av.open(
                 self.source, "r", container_options=options, metadata_errors="replace", io_open=_refuse
@@ -290,14 +305,15 @@ class Film:
         if not streams:
             kinds = sorted({each.type for each in self.container.streams}) or ["nothing"]
             raise Refused(f"a video must have moving pictures: this has only {' and '.join(kinds)}")
-        # Of several, what its maker says; else the largest, as FFmpeg's own commands do.
-        self.stream = max(streams, key=lambda s: (s.disposition & av.stream.Disposition.default, _area(s)))
+        # Of several, what its maker says; else the largest, as FFmpeg's commands do; a still beside its sequence last.
+        self.stream = max(streams, key=lambda s: (s.disposition & av.stream.Disposition.default, _area(s), s.frames))
         if self.stream.codec_context is None:
             raise Refused("a video must be in a code that FFmpeg reads: this is in an unknown one")
         self.stream.thread_type = "AUTO"
         self.stream.codec_context.thread_count = settings["threads"]
         self.interval = 1 / self.rate
-        self.by_decoding = self.container.format.name == "avi"
+        self.by_decoding = self.container.format.name in BY_DECODING
+        self.ended_early = False
 
     @property
     def rate(self) -> Fraction:
@@ -321,19 +337,34 @@ class Film:
 
     def frames(self) -> Iterator[Any]:
         for packet in self.container.demux(self.stream):
-            self.cut |= packet.is_corrupt
+            if packet.size:
+                self.ended_early, self.corrupt = packet.is_corrupt, self.corrupt + packet.is_corrupt
             try:
                 found = packet.decode()
-            except (av.error.InvalidDataError, av.error.ArgumentError, av.error.PatchWelcomeError):
+            except av.error.FFmpegError as error:
+                if error.errno == errno.ENOMEM:
+                    raise
                 self.failed += 1
                 continue
             self.shown += len(found)
             yield from found
 
-    def end(self, last: Fraction) -> None:
-        """Whether that was all."""
+    def end(self, seconds: Fraction) -> None:
+        """Refuses what is no whole video: of so many seconds.
+
+        Damage within is passed over, as players do. That the end is missing shows in a last packet cut short (in
+        MPEG program streams, all are said to be), or in seconds that were promised.
+        """
         if not self.shown:
             raise Refused("a video must have frames: of this, none could be decoded")
+        if self.failed > self.shown:
+            raise Refused(f"a video must be whole: of this, {self.failed} parts are damaged, {self.shown} are not")
+        alone = len(self.container.streams) == 1
+        promised = self.duration if alone or self.stream.duration else None
+        if promised and promised - seconds > max(1, promised / 10):
+            raise Refused(f"a video must be whole: this one ends after {float(seconds):.1f} of {float(promised):.1f} s")
+        if self.ended_early and self.corrupt <= 2:
+            raise Refused(f"a video must be whole: this one breaks off after {float(seconds):.1f} s")
 
 
 class Pictures:
@@ -374,7 +405,7 @@ class Pictures:
         frame.pts = None
         return frame
 
-    def end(self, last: Fraction) -> None:
+    def end(self, seconds: Fraction) -> None:
         """All that is promised is there, or an error has been raised."""
 
 
@@ -392,22 +423,21 @@ def decode(settings: dict[str, Any], link: Link) -> None:
     _close_doors(1 if settings["pictures"] else 0)
     rate = Fraction(settings["rate"]) if settings["rate"] else None
     painter = Painter(settings["short_side"], settings["pixels"], film.aspect, bool(settings["pictures"]))
-    clock, last, told, painted, picture = Clock(film.interval, film.by_decoding), Fraction(0), False, None, None
+    clock, told, painted, picture = Clock(film.interval, film.by_decoding), False, None, None
 
     def timed() -> Iterator[tuple[Fraction, Any]]:
         for frame in film.frames():
             link.alive()
             yield clock.time(frame), frame
 
-    for at, frame in sampled(Deinterlacer().frames(timed()), rate, film.interval):
+    for at, frame in sampled(Deinterlacer().frames(timed()), rate, clock):
         if frame is not painted:
             painted, picture = frame, painter.paint(frame)
         if not told:
             told = True
             link.send(b"v", 0.0, json.dumps(_about(film, rate, picture)).encode())
-        last = at
         link.send(b"f", float(at), picture.planes[0])
-    film.end(last)
+    film.end(clock.end)
     link.send(b"e")
 
 
@@ -443,7 +473,7 @@ def limit(memory: int) -> None:
 
 
 def _allow_more_time() -> None:
-    """A minute of processor time until the next sign of life: whoever started this process may be gone when it hangs."""
+    """A minute of processor time until the next sign of life: whoever started this may be gone when it hangs."""
     try:
         import resource
     except ImportError:
@@ -481,7 +511,7 @@ def main() -> None:
         link.send(b"x", 0.0, f"it takes more than {settings['memory'] >> 20} MB of memory".encode())
     except Exception as error:
         # Of a damaged file, anything may come.
-        if isinstance(error, OSError) and error.errno == 12:
+        if getattr(error, "errno", None) == errno.ENOMEM:
             error = f"it takes more than {settings['memory'] >> 20} MB of memory"
         text = getattr(error, "strerror", None) or str(error) or type(error).__name__
         link.send(b"x", 0.0, " ".join(text[:1000].split()).encode("utf-8", "replace"))

@@ -60,5 +60,5 @@ def pictures(folder: Path) -> list[Path]:
     others = [each for each in inside if not is_picture(each)]
     if not inside or others:
         what = f"{others[0].name} is none" if others else "it is empty"
-        raise UsageError(f"{folder}: a folder that is a video must hold pictures alone ({', '.join(ENDINGS)}): {what}")
+        raise UsageError(f"a folder that is a video must hold pictures alone ({', '.join(ENDINGS)}): {what}")
     return inside

@@ -10,12 +10,12 @@ import stat
 import weakref
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from jaxtyping import UInt8
 from numpy import ndarray
 
-from stjax.errors import UsageError
+from stjax.errors import UsageError, printable
 from stjax.video import folders
 from stjax.video.decoder import Decoder
 
@@ -23,6 +23,19 @@ HIGHEST_RATE = 1000.0
 LARGEST_SIDE = 4320
 LARGEST_PICTURE = 256 << 20
 """Bytes of one picture's file."""
+
+
+class VideoError(UsageError):
+    """A video that cannot be read: which, and why.
+
+    Args:
+      path: of the video.
+      reason: one line.
+    """
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path, self.reason = path, printable(reason)
 
 
 class Frame(NamedTuple):
@@ -54,14 +67,14 @@ class Video:
             self.close()
             raise self._named(error) from None
 
-    def __iter__(self) -> Self:
+    def __iter__(self) -> Video:
         return self
 
     def __next__(self) -> Frame:
         """The next frame.
 
         Raises:
-          UsageError: the rest of the video cannot be decoded.
+          VideoError: the rest of the video cannot be decoded.
         """
         if not self.close.alive:
             raise StopIteration
@@ -75,14 +88,14 @@ class Video:
             raise StopIteration
         return Frame(*found)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Video:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def _named(self, error: BaseException) -> BaseException:
-        return UsageError(f"{self.path}: {error}") if isinstance(error, UsageError) else error
+        return VideoError(self.path, str(error)) if isinstance(error, UsageError) else error
 
 
 def open(path: str | os.PathLike[str], *, rate: float | None = None, short_side: int | None = None) -> Video:
@@ -100,8 +113,8 @@ def open(path: str | os.PathLike[str], *, rate: float | None = None, short_side:
       short_side: of the frames, in pixels; scaled by FFmpeg's bicubic filter, antialiased when they shrink. Unscaled if
         None.
     Raises:
-      UsageError: it is no video, or nothing of it can be decoded; a number is outside its range; PyAV is not installed.
-        The text is one line and names the file.
+      VideoError: it is no video, or nothing of it can be decoded.
+      UsageError: a number is outside its range, or PyAV is not installed.
     """
     path = Path(path)
     if rate is not None and not 0 < rate <= HIGHEST_RATE:
@@ -112,20 +125,26 @@ def open(path: str | os.PathLike[str], *, rate: float | None = None, short_side:
     settings = {"rate": _exact(rate), "short_side": short_side, "pictures": None, "largest": LARGEST_PICTURE}
     try:
         if path.is_dir():
-            pictures = folders.pictures(path)
-            own = rate or folders.RATE
-            return Video(path, Decoder(settings | {"rate": None, "pictures": _exact(own)}, None, pictures))
+            settings |= {"rate": None, "pictures": _exact(rate or folders.RATE)}
+            return Video(path, Decoder(settings, None, _pictures(path)))
         # Not to wait for whoever writes into a pipe of that name.
         with builtins.open(path, "rb", buffering=0, opener=_without_waiting) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise UsageError(f"{path}: a video must be a file, or a folder of pictures")
+                raise VideoError(path, "a video must be a file, or a folder of pictures")
             if not os.fstat(file.fileno()).st_size:
-                raise UsageError(f"{path}: a video must hold something: this file is empty")
+                raise VideoError(path, "a video must hold something: this file is empty")
             return Video(path, Decoder(settings, file))
     except (OSError, ValueError) as error:
         if isinstance(error, UsageError):
             raise
-        raise UsageError(f"{path}: {_unread(path, error)}") from None
+        raise VideoError(path, _unread(path, error)) from None
+
+
+def _pictures(path: Path) -> list[Path]:
+    try:
+        return folders.pictures(path)
+    except UsageError as error:
+        raise VideoError(path, str(error)) from None
 
 
 def _without_waiting(path: str, flags: int) -> int:
