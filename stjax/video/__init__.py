@@ -2,4 +2,5 @@
 
 from stjax.video.reader import Frame as Frame
 from stjax.video.reader import Video as Video
+from stjax.video.reader import VideoError as VideoError
 from stjax.video.reader import open as open

@@ -30,9 +30,9 @@ if __name__ == "__main__":
     # Where this process's parent has PyAV from: -I leaves some places out.
     sys.path[:0] = json.loads(sys.argv[1])["packages"]
 
-import av  # noqa: E402
-import av.filter  # noqa: E402
-from av.sidedata.sidedata import Type  # noqa: E402
+import av
+import av.filter
+from av.sidedata.sidedata import Type
 
 HEADER = struct.Struct("<cdQ")
 APART = {
@@ -113,6 +113,7 @@ class Clock:
         self.faulty, self.last = [int(by_decoding), 0], [-math.inf, -math.inf]
         self.raw: Fraction | None = None
         self.now = self.end = Fraction(0)
+        self.leapt = False
 
     def time(self, frame: Any) -> Fraction:
         """Of the next frame."""
@@ -128,7 +129,7 @@ class Clock:
         raw = self.raw + self.interval if stated is None else stated
         passed = raw - self.raw
         if abs(passed) > LEAP or passed < -1:
-            passed = self.interval
+            passed, self.leapt = self.interval, True
         self.raw, self.now = raw, self.now + max(passed, Fraction(0))
 
     def _stated(self, frame: Any) -> Fraction | None:
@@ -349,8 +350,8 @@ class Film:
             self.shown += len(found)
             yield from found
 
-    def end(self, seconds: Fraction) -> None:
-        """Refuses what is no whole video: of so many seconds.
+    def end(self, clock: Clock) -> None:
+        """Refuses what is no whole video.
 
         Damage within is passed over, as players do. That the end is missing shows in a last packet cut short (in
         MPEG program streams, all are said to be), or in seconds that were promised.
@@ -359,9 +360,9 @@ class Film:
             raise Refused("a video must have frames: of this, none could be decoded")
         if self.failed > self.shown:
             raise Refused(f"a video must be whole: of this, {self.failed} parts are damaged, {self.shown} are not")
-        alone = len(self.container.streams) == 1
+        seconds, alone = clock.end, len(self.container.streams) == 1
         promised = self.duration if alone or self.stream.duration else None
-        if promised and promised - seconds > max(1, promised / 10):
+        if promised and not clock.leapt and promised - seconds > max(1, promised / 10):
             raise Refused(f"a video must be whole: this one ends after {float(seconds):.1f} of {float(promised):.1f} s")
         if self.ended_early and self.corrupt <= 2:
             raise Refused(f"a video must be whole: this one breaks off after {float(seconds):.1f} s")
@@ -405,7 +406,7 @@ class Pictures:
         frame.pts = None
         return frame
 
-    def end(self, seconds: Fraction) -> None:
+    def end(self, clock: Clock) -> None:
         """All that is promised is there, or an error has been raised."""
 
 
@@ -437,7 +438,7 @@ def decode(settings: dict[str, Any], link: Link) -> None:
             told = True
             link.send(b"v", 0.0, json.dumps(_about(film, rate, picture)).encode())
         link.send(b"f", float(at), picture.planes[0])
-    film.end(clock.end)
+    film.end(clock)
     link.send(b"e")
 
 
