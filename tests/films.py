@@ -45,7 +45,7 @@ def write(
     times: Callable[[int], int] | None = None,
     change: Callable[[Any, Any], None] = lambda container, stream: None,
     paint: Callable[[int], Any] = picture,
-    interlaced: bool = False,
+    muxing: dict[str, str] | None = None,
     **options: str,
 ) -> Path:
     """A file of some frames, by one encoder; skips the test where this PyAV has it not.
@@ -54,10 +54,12 @@ def write(
       times: index of a frame -> its time in milliseconds, for a rate that varies.
       change: of container and stream, before they are written.
       paint: number of a frame -> RGB, or a frame of PyAV's.
+      muxing: options of the container.
+      options: of the encoder.
     """
     if codec not in av.codecs_available:
         pytest.skip(f"this PyAV has no {codec}")
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", options=muxing) as container:
         stream = container.add_stream(codec, rate=rate, options=options)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, pixels
         change(container, stream)

@@ -29,7 +29,7 @@ def first(path: Path, **how) -> np.ndarray:
         return next(film).rgb
 
 
-# Display matrices as a camera writes them, and what they do to a picture by the standard: (x', y') = (ax + cy, bx + dy).
+# Display matrices as cameras write them, and what they do to a picture by the standard: (x', y') = (ax + cy, bx + dy).
 UPRIGHT = {
     (1, 0, 0, 1): lambda x: x,
     (0, 1, -1, 0): lambda x: np.rot90(x, -1),
@@ -113,8 +113,10 @@ def test_deinterlacing_keeps_numbers_and_times(tmp_path):
     assert numbers(path, rate=12.5) == list(range(1, 24, 2))
 
 
-@pytest.mark.parametrize(("codec", "container", "pixels"), [("png", "mov", "rgba"), ("qtrle", "mov", "argb"),
-                                                            ("ffv1", "mkv", "yuva444p"), ("gif", "gif", "pal8")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("codec", "container", "pixels"),
+    [("png", "mov", "rgba"), ("qtrle", "mov", "argb"), ("ffv1", "mkv", "yuva444p"), ("gif", "gif", "pal8")],
+)
 def test_what_is_transparent_lies_over_black(codec, container, pixels, tmp_path):
     shape = (HEIGHT, WIDTH // 4)
     alpha = np.concatenate([np.full(shape, a, np.uint8) for a in (0, 128, 255, 255)], axis=1)
@@ -149,7 +151,9 @@ def test_colours_follow_what_the_file_states(space, red, levels, tmp_path):
     colour = np.array([180.0, 60.0, 90.0])
     luma = colour @ [red, 1 - red - blue, blue]
     cb, cr = (colour[2] - luma) / (2 - 2 * blue), (colour[0] - luma) / (2 - 2 * red)
-    parts = (luma, 128 + cb, 128 + cr) if levels == "pc" else (16 + luma * 219 / 255, 128 + cb * 224 / 255, 128 + cr * 224 / 255)  # fmt: skip
+    full = (luma, 128 + cb, 128 + cr)
+    narrow = (16 + luma * 219 / 255, 128 + cb * 224 / 255, 128 + cr * 224 / 255)
+    parts = full if levels == "pc" else narrow
 
     def paint(_):
         frame = av.VideoFrame(WIDTH, HEIGHT, "yuv420p")

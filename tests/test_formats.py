@@ -13,7 +13,7 @@ mp4  libx264/yuv420p libx264/yuv422p libx264/yuv444p libx264/yuv420p10le libx264
 mp4  libvpx-vp9/yuv420p mpeg4/yuv420p mpeg2video/yuv420p
 mov  prores_ks/yuv422p10le prores_ks/yuva444p10le qtrle/rgb24 qtrle/argb png/rgba png/rgb48be png/gray16be png/monob
 mov  cfhd/yuv422p10le v210/yuv422p10le svq1/yuv410p mjpeg/yuvj420p jpeg2000/yuv444p tiff/rgb24
-mkv  libx264/yuv420p libx264rgb/gbrp libx265/yuv420p10le ffv1/yuv444p16le ffv1/gray16le rawvideo/yuv420p libvpx/yuv420p
+mkv  libx264/yuv420p libx265/yuv420p10le ffv1/yuv444p16le ffv1/gray16le rawvideo/yuv420p libvpx/yuv420p
 mkv  mpeg2video/yuv420p snow/yuv420p
 webm libvpx/yuv420p libvpx-vp9/yuv420p libsvtav1/yuv420p
 avi  mpeg4/yuv420p libx264/yuv420p msmpeg4/yuv420p mjpeg/yuvj420p huffyuv/yuv422p utvideo/yuv420p cinepak/rgb24

@@ -49,6 +49,17 @@ class About(NamedTuple):
     duration: float | None
 
 
+def _sound(about: About) -> bool:
+    """Whether it can be worked with."""
+    sides, numbers = (about.height, about.width), (about.rate, about.frames or 0, about.duration or 0.0)
+    return (
+        all(type(side) is int and side > 0 for side in sides)
+        and about.height * about.width <= MOST_PIXELS
+        and all(type(number) in (int, float) and 0 <= number < 1e15 for number in numbers)
+        and type(about.frames) in (int, type(None))
+    )
+
+
 class Decoder:
     """A child that decodes, and what it has said.
 
@@ -96,10 +107,11 @@ class Decoder:
         kind, _, size = self._header()
         if kind != b"v" or size > LONGEST_TEXT:
             raise self._nonsense()
-        said = json.loads(bytes(self._bytes(size)))
-        about = About(**{name: said.get(name) for name in About._fields})
-        sides = (about.height, about.width)
-        if not all(isinstance(side, int) and side > 0 for side in sides) or sides[0] * sides[1] > MOST_PIXELS:
+        try:
+            about = About(**json.loads(bytes(self._bytes(size))))
+        except (ValueError, TypeError):
+            raise self._nonsense() from None
+        if not _sound(about):
             raise self._nonsense()
         return about
 

@@ -297,10 +297,8 @@ class Film:
             )
         except av.error.ArgumentError:
             raise Refused(ALONE) from None
-        except av.error.InvalidDataError:
-            raise Refused(
-                "a video must be of a format that FFmpeg knows, and whole: this is of none, or broken"
-            ) from None
+        except av.error.FFmpegError as error:
+            raise _or_memory(error, "a video must be whole, and of a format that FFmpeg knows: this is not") from None
         apart = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
         streams = [each for each in self.container.streams.video if not each.disposition & apart]
         if not streams:
@@ -337,7 +335,7 @@ class Film:
         return self.stream.sample_aspect_ratio or None
 
     def frames(self) -> Iterator[Any]:
-        for packet in self.container.demux(self.stream):
+        for packet in self._packets():
             if packet.size:
                 self.ended_early, self.corrupt = packet.is_corrupt, self.corrupt + packet.is_corrupt
             try:
@@ -349,6 +347,12 @@ class Film:
                 continue
             self.shown += len(found)
             yield from found
+
+    def _packets(self) -> Iterator[Any]:
+        try:
+            yield from self.container.demux(self.stream)
+        except av.error.FFmpegError as error:
+            raise _or_memory(error, "a video must be whole: this one cannot be read to its end") from None
 
     def end(self, clock: Clock) -> None:
         """Refuses what is no whole video.
@@ -408,6 +412,11 @@ class Pictures:
 
     def end(self, clock: Clock) -> None:
         """All that is promised is there, or an error has been raised."""
+
+
+def _or_memory(error: Any, reason: str) -> Exception:
+    """The reason of a failure, unless it is want of memory."""
+    return error if error.errno == errno.ENOMEM else Refused(reason)
 
 
 def _area(stream: Any) -> int:
