@@ -385,7 +385,6 @@ class Pictures:
         self.interval, self.count = 1 / self.rate, len(self.names)
         self.duration = self.count * self.interval
         self.most = settings["largest"]
-        self.codecs: dict[str, Any] = {}
 
     def frames(self) -> Iterator[Any]:
         for name in self.names:
@@ -401,10 +400,10 @@ class Pictures:
         codec = PICTURES.get(data[:2])
         if codec is None or len(data) > self.most:
             raise Refused("no picture")
-        if codec not in self.codecs:
-            self.codecs[codec] = av.CodecContext.create(codec, "r")
-            self.codecs[codec].thread_count = 1
-        (frame,) = self.codecs[codec].decode(av.Packet(data)) or [None]
+        # One for each: FFmpeg's PNG decoder adds a picture to the one before.
+        decoder = av.CodecContext.create(codec, "r")
+        decoder.thread_count = 1
+        (frame,) = decoder.decode(av.Packet(data)) or [None]
         if frame is None:
             raise Refused("no picture")
         frame.pts = None
