@@ -18,16 +18,14 @@ import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from struct import Struct
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
 from stjax.errors import UsageError
+from stjax.video.decoding.link import HEADER
 
 CHILD = Path(__file__).with_name("decoder_child.py")
-HEADER = Struct("<cdQ")
-"""As in `decoder_child`: kind, seconds, bytes that follow."""
 PATIENCE = 10.0
 """Seconds without a frame, and without a byte of the file read on, after which decoding is taken to hang."""
 MEMORY = 1600 << 20
@@ -108,7 +106,7 @@ class Decoder:
         if kind != b"v" or size > LONGEST_TEXT:
             raise self._nonsense()
         try:
-            about = About(**json.loads(bytes(self._bytes(size))))
+            about = About(**json.loads(self._bytes(size).tobytes()))
         except (ValueError, TypeError):
             raise self._nonsense() from None
         if not _sound(about):
@@ -143,16 +141,16 @@ class Decoder:
     def _header(self) -> tuple[bytes, float, int]:
         """What comes next, but for signs of life and a farewell."""
         while True:
-            kind, at, size = HEADER.unpack(self._bytes(HEADER.size))
+            kind, at, size = HEADER.unpack(self._bytes(HEADER.size).data)
             if kind == b"x" and size <= LONGEST_TEXT:
-                raise UsageError(bytes(self._bytes(size)).decode("utf-8", "replace"))
+                raise UsageError(self._bytes(size).tobytes().decode("utf-8", "replace"))
             if kind != b".":
                 return kind, at, size
 
     def _bytes(self, count: int) -> np.ndarray:
         """So many bytes of what the child says."""
         data = np.empty(count, np.uint8)
-        view, stdout = memoryview(data), self.child.stdout
+        view, stdout = data.data, self.child.stdout
         assert stdout is not None
         while view:
             self.waiting = time.monotonic()
