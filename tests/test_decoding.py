@@ -166,7 +166,8 @@ def test_colours_follow_what_the_file_states(space, red, levels, tmp_path):
             stream.codec_context.colorspace = {"bt709": 1, "smpte170m": 6}[space]
 
     rgb = first(write(tmp_path / "film.mkv", [0], codec="libx264", paint=paint, change=change, qp="0"))
-    assert np.abs(rgb.reshape(-1, 3) - colour).max() <= 2.5
+    # Whole numbers of luma and chroma, and FFmpeg's own: up to three grey levels; the other matrix differs by ten.
+    assert np.abs(rgb.reshape(-1, 3) - colour).max() <= 3.5
 
 
 @pytest.mark.parametrize("rate", [24, Fraction(30000, 1001), 60])
@@ -250,7 +251,7 @@ def with_sound(path: Path, *, seconds: float = 1.0, cover: bool = False, films: 
         streams = [container.add_stream("mpeg4", rate=25) for _ in range(films)]
         if cover:
             streams.append(container.add_stream("mjpeg" if path.suffix == ".mkv" else "png", rate=25))
-            streams[-1].disposition = av.stream.Disposition.attached_pic
+            streams[-1].disposition = av.stream.Disposition.attached_pic.value
         for k, stream in enumerate(streams):
             last = cover and k == len(streams) - 1
             stream.width, stream.height = (512, 384) if last else (WIDTH, HEIGHT)

@@ -9,6 +9,7 @@ byte. Standard output is messages, see `decoding.link`.
 from __future__ import annotations
 
 import errno
+import gc
 import io
 import json
 import os
@@ -38,6 +39,7 @@ from stjax.video.decoding.sources import Film, Pictures
 def decode(settings: dict[str, Any], link: Link) -> None:
     """The whole of it."""
     _rehearse()
+    gc.freeze()  # so that there is little to look through whenever garbage is collected
     _close_doors(1 if settings["pictures"] else 0)
     if settings["pictures"]:
         film = Pictures(Fraction(settings["pictures"]), settings["largest"])

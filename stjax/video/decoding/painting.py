@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import struct
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -67,10 +68,11 @@ class Painter:
         self.first: tuple[int, int] = (0, 0)
         self.graph: Any = None
         self.key: Any = None
+        self.turned: tuple[Any, list[tuple[str, str]]] = (None, [])
 
     def paint(self, frame: Any) -> Any:
         """The frame as it is shown."""
-        turn = _turn(frame)
+        turn = self._turn(frame)
         if self.size is None:
             self.first = (frame.width, frame.height)
             self.size = self._shown(frame, bool(turn) and turn[0][0] == "transpose")
@@ -81,10 +83,18 @@ class Painter:
         if key != self.key:
             width, height = self.size[::-1] if turn and turn[0][0] == "transpose" else self.size
             over_black = [("format", "gbrap"), ("premultiply", "inplace=1")] if _transparent(frame) else []
-            scale = [("scale", f"{width}:{height}:flags=bicubic+accurate_rnd+full_chroma_int"), ("format", "rgb24")]
+            scale = [("scale", f"{width}:{height}:flags=bicubic"), ("format", "rgb24")]
             self.graph, self.key = _graph(frame, [*over_black, *scale, *turn]), key
         self.graph.push(frame)
         return self.graph.pull()
+
+    def _turn(self, frame: Any) -> list[tuple[str, str]]:
+        """As `_turn`, but once for frames of one kind: asking keeps a frame alive until garbage is collected."""
+        kind = (_key(frame), frame.rotation)
+        if self.strict or kind != self.turned[0]:
+            self.turned = (kind, _turn(frame))
+            gc.collect()
+        return self.turned[1]
 
     def _shown(self, frame: Any, across: bool) -> tuple[int, int]:
         """Width and height that are delivered."""

@@ -50,9 +50,9 @@ class Film:
             self.container = av.open(
                 self.source, "r", container_options=options, metadata_errors="replace", io_open=_refuse
             )
-        except av.error.ArgumentError:
-            raise Refused(ALONE) from None
         except av.error.FFmpegError as error:
+            if error.errno == errno.EINVAL:  # of a format that is not among the names
+                raise Refused(ALONE) from None
             raise _or_memory(error, "a video must be whole, and of a format that FFmpeg knows: this is not") from None
         apart = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
         streams = [each for each in self.container.streams.video if not each.disposition & apart]
@@ -60,7 +60,8 @@ class Film:
             kinds = sorted({each.type for each in self.container.streams}) or ["nothing"]
             raise Refused(f"a video must have moving pictures: this has only {' and '.join(kinds)}")
         # Of several, what its maker says; else the largest, as FFmpeg's commands do; a still beside its sequence last.
-        self.stream = max(streams, key=lambda s: (s.disposition & av.stream.Disposition.default, _area(s), s.frames))
+        default = av.stream.Disposition.default
+        self.stream = max(streams, key=lambda s: (bool(s.disposition & default), _area(s), s.frames))
         if self.stream.codec_context is None:
             raise Refused("a video must be in a code that FFmpeg reads: this is in an unknown one")
         self.stream.thread_type = "AUTO"
@@ -90,18 +91,28 @@ class Film:
         return self.stream.sample_aspect_ratio or None
 
     def frames(self) -> Iterator[Any]:
+        empty: Any = None
         for packet in self._packets():
             if packet.size:
                 self.ended_early, self.corrupt = packet.is_corrupt, self.corrupt + packet.is_corrupt
-            try:
-                found = packet.decode()
-            except av.error.FFmpegError as error:
-                if error.errno == errno.ENOMEM:
-                    raise
-                self.failed += 1
-                continue
-            self.shown += len(found)
-            yield from found
+                yield from self._decoded(packet)
+            else:
+                # At the end it fetches what the decoder holds back. Before, the last frame stays on; but shown such a
+                # packet, as Theora has them, the decoder would take it for the end.
+                empty = packet
+        if empty is not None:
+            yield from self._decoded(empty)
+
+    def _decoded(self, packet: Any) -> list[Any]:
+        try:
+            found = packet.decode()
+        except av.error.FFmpegError as error:
+            if error.errno == errno.ENOMEM:
+                raise
+            self.failed += 1
+            return []
+        self.shown += len(found)
+        return found
 
     def _packets(self) -> Iterator[Any]:
         try:
