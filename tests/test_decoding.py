@@ -41,19 +41,32 @@ UPRIGHT = {
 }
 
 
-@pytest.mark.parametrize("matrix", UPRIGHT)
-def test_pictures_are_upright(matrix, tmp_path):
-    path = write(tmp_path / "film.mp4", [3], codec="libx264", qp="1")
-    plain = first(path)
+def turned(path: Path, matrix: tuple[int, int, int, int]) -> Path:
+    """The same MP4 with a display matrix, written where the standard says: in the header of its track."""
     a, b, c, d = (65536 * part for part in matrix)
     data = bytearray(path.read_bytes())
     at = data.index(b"tkhd") + 4 + 40  # version, flags, times, track, duration, layer, group, volume
     assert struct.unpack(">9i", data[at : at + 36]) == (65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30)
     data[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
     path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("matrix", UPRIGHT)
+def test_pictures_are_upright(matrix, tmp_path):
+    path = write(tmp_path / "film.mp4", [3], codec="libx264", qp="1")
+    plain = first(path)
+    turned(path, matrix)
     assert (first(path) == UPRIGHT[matrix](plain)).all()
     # Half the short side, whichever that is now.
     assert first(path, short_side=48).shape == UPRIGHT[matrix](plain[::2, ::2]).shape
+
+
+def test_interlaced_pictures_are_upright_too(tmp_path):
+    path = write(tmp_path / "film.mp4", range(5), codec="libx264", **{"x264-params": "tff=1"})
+    turned(path, (0, 1, -1, 0))
+    with video.open(path) as film:
+        assert [number(np.rot90(frame.rgb)) for frame in film] == list(range(5))
 
 
 @pytest.mark.parametrize(("shape", "width"), [((16, 11), 186), ((1, 2), 64), ((500, 1), WIDTH), ((0, 1), WIDTH)])
@@ -234,6 +247,26 @@ def test_clocks_that_are_set_anew_do_not_stop_the_video(tmp_path):
     assert len(numbers(path, rate=25)) == pytest.approx(24, abs=2)
 
 
+def test_empty_packets_are_not_the_end(tmp_path):
+    """Theora and others write nothing where nothing changes; FFmpeg's decoders take nothing for the end."""
+    path = tmp_path / "film.nut"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        for k in range(12):
+            frame = av.VideoFrame.from_ndarray(picture(k)).reformat(format="yuv420p")
+            frame.pts, frame.time_base = k + (k >= 6), Fraction(1, 25)
+            if k == 6:
+                nothing = av.Packet(b"")
+                nothing.pts = nothing.dts = 6
+                nothing.time_base, nothing.stream = frame.time_base, stream
+                container.mux(nothing)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    assert numbers(path) == list(range(12))
+    assert numbers(path, rate=25) == [0, 1, 2, 3, 4, 5, 5, 6, 7, 8, 9, 10, 11]
+
+
 def test_metadata_need_not_be_utf8(tmp_path):
     for container in ("avi", "mkv", "mp4"):
         path = write(tmp_path / f"film.{container}", range(3),
@@ -312,6 +345,7 @@ def test_videos_can_be_closed_early_and_are_read_once(tmp_path):
     path = write(tmp_path / "film.mkv", codec="libx264")
     with video.open(path) as film:
         child = film._decoder.child
+        assert os.getsid(child.pid) != os.getsid(0)  # where Ctrl-C does not reach it
         assert number(next(film).rgb) == 0
         assert running(child)
     assert not running(child)

@@ -38,6 +38,16 @@ def test_frames_come_in_the_order_of_their_numbers(name, tmp_path):
     assert [frame.time for frame in frames] == [k / 25 for k in range(12)]
 
 
+def test_a_long_list_of_names_is_no_hindrance(tmp_path):
+    """More of them than a pipe holds."""
+    path = folder_of(tmp_path / "clip", 1, "0.png", 0)
+    for k in range(1, 700):
+        os.link(path / "0.png", path / f"{k}{'x' * 200}.png")
+    with video.open(path, short_side=12) as film:
+        assert film.frames == 700
+        assert sum(1 for _ in film) == 700
+
+
 def test_a_folder_has_the_rate_that_is_given_and_any_size(tmp_path):
     path = folder_of(tmp_path / "clip")
     with video.open(path, rate=10, short_side=48) as film:
