@@ -25,6 +25,8 @@ APART = {
 LISTS = (b"#EXTM3U", b"ffconcat", b"v=0", b"<?xml", b"<MPD", b"[playlist]")
 ALONE = "a video must stand alone: this one is a list of other files or of addresses"
 PICTURES = {b"\xff\xd8": "mjpeg", b"\x89P": "png", b"BM": "bmp", b"RI": "webp"}
+LENIENT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+"""Metadata need not be UTF-8; PyAV 19 knows that by itself, and the option no longer."""
 BY_DECODING = ("avi", "asf", "mxf")
 """Formats of which FFmpeg learns times of decoding only."""
 
@@ -47,9 +49,7 @@ class Film:
         names = (name for name in av.formats_available if not APART & set(name.split(",")))
         options = {"protocol_whitelist": "none", "format_whitelist": ",".join(names)}
         try:
-            self.container = av.open(
-                self.source, "r", container_options=options, metadata_errors="replace", io_open=_refuse
-            )
+            self.container = av.open(self.source, "r", container_options=options, io_open=_refuse, **LENIENT)
         except av.error.FFmpegError as error:
             if error.errno == errno.EINVAL:  # of a format that is not among the names
                 raise Refused(ALONE) from None
