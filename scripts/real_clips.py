@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from stjax import video
 from stjax.errors import UsageError
 from stjax.model import Model
-from stjax.video import dataset
 from stjax.video.clips import resize, sample, window
 
 SCALE = 8 / 7
@@ -42,7 +42,7 @@ def clip_of(path: Path, model: Model) -> np.ndarray:
     """The middle of a video, as many frames as the network sees, (time, height, width, 3) in its units."""
     inputs = model.network.inputs
     high, wide = (inputs[0].length(axis) for axis in ("height", "width"))
-    frames, around = dataset.decoded(path), window(0, inputs)
+    frames, around = np.stack([frame.rgb for frame in video.open(path)]), window(0, inputs)
     middle = len(frames) // 2
     run = slice(middle + around.start, middle + around.stop)
     if run.start < 0 or run.stop > len(frames):

@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -93,8 +92,8 @@ def files(monkeypatch):
     frames = np.stack([np.roll(picture, 2 * t, axis=1) for t in range(40)])
     monkeypatch.setattr(dataset, "_folder_of", lambda *names: Path("."))
     monkeypatch.setattr(dataset, "checksum", lambda path: dataset.CLIPS[path.name])
-    monkeypatch.setattr(dataset, "decoded", lambda path: frames)
-    monkeypatch.setattr(dataset, "_imageio", lambda: SimpleNamespace(imread=lambda path, mode: picture))
+    monkeypatch.setattr(dataset, "_decoded", lambda path: frames)
+    monkeypatch.setattr(dataset, "_photograph", lambda path: picture)
     monkeypatch.setattr(dataset, "PHOTOS", dataset.PHOTOS[:3])
     flow = lambda frames: np.broadcast_to([2.0, 0.0], (len(frames) - 1, *frames.shape[1:3], 2))  # noqa: E731
     monkeypatch.setattr(dataset, "sample", functools.partial(dataset.sample, flow=flow))

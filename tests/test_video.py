@@ -13,7 +13,8 @@ from stjax.errors import UsageError
 from stjax.preprocess import TORCHVISION_MEAN, Preprocessing, encode_flow, flip
 from stjax.types import Clip, Input
 from stjax.video import dataset
-from stjax.video.clips import cut, fitted, resize, sample, shots, stack, still, stills, window
+from stjax.video.clips import cut, fitted, resize, sample, stack, still, stills, window
+from stjax.video.cuts import shots
 from stjax.video.flow import tvl1
 
 RGB = Input(name="appearance", kind="rgb", shape=(1, 4, 6, 3))

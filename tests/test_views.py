@@ -21,7 +21,7 @@ from test_displacement import texture
 from test_i3d import slim
 
 import stjax
-from stjax import Clip, Field, Input, Layer, Model, Preprocessing, Statistics, UsageError
+from stjax import Clip, Field, Input, Layer, Model, Preprocessing, Statistics, UsageError, video
 from stjax.analysis import naming, views
 from stjax.analysis.change import change_of
 from stjax.analysis.naming import Judged
@@ -30,7 +30,7 @@ from stjax.atlas import results, resume
 from stjax.atlas.plan import Job
 from stjax.atlas.run import Summary
 from stjax.types import sees_frames
-from stjax.video import dataset, optima
+from stjax.video import optima
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 NAMES = ("sunrise", "snow", "night")
@@ -372,14 +372,14 @@ def test_a_video_is_seen_as_published_and_named_by_its_file_or_folder(monkeypatc
     # Scaled to a short side of 37 px: of the middle 32 x 32, this bright part is the middle half.
     frames[:, 21:51, 39:69] = 255
     frames[9:21, 0, 0] = 255
-    monkeypatch.setattr(dataset, "decoded", lambda path: frames)
+    monkeypatch.setattr(video, "open", lambda path: (video.Frame(t / 25, rgb) for t, rgb in enumerate(frames)))
     clip = real_clips.clip_of(Path("a.mp4"), model)
     assert clip.shape == (FRAMES, SIDE, SIDE, 3)
     assert clip[0, 16, 16, 0] == pytest.approx(127.5)
     assert clip[0, 2, 2, 0] == pytest.approx(-127.5)
     lit = np.argwhere(clip[0, :, :, 0] > 0)
     assert (lit.min(0) + lit.max(0) == 31).all() or np.abs(lit.min(0) + lit.max(0) - 31).max() <= 1
-    monkeypatch.setattr(dataset, "decoded", lambda path: frames[:11])
+    frames = frames[:11]
     with pytest.raises(UsageError, match=r"must have 12 frames or more: a\.mp4 has 11"):
         real_clips.clip_of(Path("a.mp4"), model)
     assert [real_clips.label_of(Path(p), NAMES) for p in ("x/night.mp4", "snow/1.mp4", "x/1.mp4")] == [2, 1, -1]

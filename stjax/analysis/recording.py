@@ -207,7 +207,7 @@ def provenance(model: Model, data: DataSet, counts: dict[str, int], made: str) -
 def versions() -> str:
     """Of the packages that a recording depends on, as far as they are installed."""
     installed: list[str] = []
-    for package in ("scikit-image", "scikit-video", "imageio-ffmpeg", "jax", "numpy"):
+    for package in ("scikit-image", "scikit-video", "av", "jax", "numpy"):
         try:
             installed.append(f"{package} {importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:

@@ -239,8 +239,8 @@ MOVING = Recipe(
 )
 """For classes of a network that sees consecutive RGB frames: a picture that moves, of things and people.
 
-Twenty classes of i3d-kinetics400 at 32 x 112 x 112, one seed, by `scripts/check_classes.py`, at chi = 10, 1, 0 (noise of
-the same contrast and spectrum): first in 12.1, 12.2, 12.0 of 13 views (0); flow explains 93, 97, 99 % of the change
+Twenty classes of i3d-kinetics400 at 32 x 112 x 112, one seed, by `scripts/check_classes.py`, at chi = 10, 1, 0 (noise
+of the same contrast and spectrum): first in 12.1, 12.2, 12.0 of 13 views (0); flow explains 93, 97, 99 % of the change
 (24, 25, 32 %), blocks that shift 19, 61, 88 % (0, 0, 7 %; clips 36 to 72 %); speed .8, 2.3, 6.3 pixels a frame.
 
 What brought it there, one step after the other, looked at for two to four classes:

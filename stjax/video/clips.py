@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any
 
 import jax
@@ -36,25 +35,6 @@ def resize(frames: Any, short_side: int) -> np.ndarray:
     shape = (n, round(height * scale), round(width * scale), channels)
     scaled = jax.image.resize(jnp.asarray(frames, jnp.float32), shape, "cubic", antialias=True)
     return np.asarray(jnp.clip(scaled, 0.0, 255.0))
-
-
-def shots(frames: Any) -> list[slice]:
-    """The runs of frames between cuts: flow across a cut means nothing.
-
-        d_t = mean |I_t - I_{t-1}|;  a cut where d_t > 10 and d_t > 2.5 median(d_{t-4} .. d_{t+4})
-
-    Args:
-      frames: (n, height, width, 3), 0..255; every fourth pixel is read.
-
-    >>> shots(np.repeat([0.0, 200.0], 6).reshape(12, 1, 1, 1) + np.zeros((8, 8, 3)))
-    [slice(0, 6, None), slice(6, 12, None)]
-    """
-    small = np.asarray(frames)[:, ::4, ::4].astype(np.float32)
-    change = np.array([np.abs(b - a).mean() for a, b in pairwise(small)])
-    usual = np.array([np.median(change[max(0, i - 4) : i + 5]) for i in range(len(change))])
-    cuts = 1 + np.flatnonzero((change > 10.0) & (change > 2.5 * usual))
-    edges = [0, *map(int, cuts), len(small)]
-    return [slice(start, stop) for start, stop in pairwise(edges)]
 
 
 def window(t: int, inputs: tuple[Input, ...]) -> slice:

@@ -6,21 +6,22 @@ numbers that are given. Sizes are those of the network's inputs; scales are rela
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import itertools
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from stjax.errors import UsageError
 from stjax.files import checksum
 from stjax.preprocess import Preprocessing, flip
 from stjax.types import Clip, Input
-from stjax.video.clips import cut, fitted, resize, sample, shots, stack, still, window
+from stjax.video.clips import cut, fitted, resize, sample, stack, still, window
+from stjax.video.cuts import numbered_shots
+from stjax.video.reader import open
 
 PHOTOS = (
     *("astronaut.png", "brick.png", "camera.png", "chelsea.png", "coffee.png", "coins.png", "grass.png"),
@@ -43,8 +44,6 @@ CLIP_SCALES = (1.0, 8 / 7, 9 / 7)
 SPEEDS = (1, 2, 3, 5)
 """Every frame, every second, third, fifth: a few clips alone move too little."""
 
-_NO_FORK = "IMAGEIO_FFMPEG_NO_PREVENT_SIGINT"
-
 
 def size_of(inputs: Sequence[Input]) -> tuple[int, int]:
     """Height and width of the largest input."""
@@ -65,27 +64,14 @@ def _folder_of(package: str, inside: str, pip: str) -> Path:
     return folders[0]
 
 
-def _imageio() -> Any:
-    """imageio with its ffmpeg, asked for only when recording."""
-    try:
-        importlib.import_module("imageio_ffmpeg")
-        return importlib.import_module("imageio.v3")
-    except ImportError:
-        raise UsageError("recording needs imageio; install it: pip install 'imageio[ffmpeg]'") from None
+def _decoded(path: Path) -> Iterable[np.ndarray]:
+    """The frames of a clip, RGB, one after the other."""
+    return (frame.rgb for frame in open(path))
 
 
-def decoded(path: Path) -> np.ndarray:
-    """All frames of a clip, RGB."""
-    # By its other way of starting ffmpeg, imageio forks this process, in which JAX runs.
-    before = os.environ.get(_NO_FORK)
-    os.environ[_NO_FORK] = "1"
-    try:
-        return _imageio().imread(path, plugin="FFMPEG", index=...)
-    finally:
-        if before is None:
-            del os.environ[_NO_FORK]
-        else:
-            os.environ[_NO_FORK] = before
+def _photograph(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.asarray(picture.convert("RGB"))
 
 
 def crops(inputs: tuple[Input, ...], clip: Clip, count: int, draw: np.random.Generator) -> Clip:
@@ -105,8 +91,7 @@ def photographs(
     folder = _folder_of("skimage", "data", "scikit-image")
     for side in sides(inputs, PHOTO_SCALES):
         for number, name in enumerate(PHOTOS):
-            picture = _imageio().imread(folder / name, mode="RGB")
-            clip = still(resize(picture[None], side)[0], inputs, preprocessing=preprocessing)
+            clip = still(resize(_photograph(folder / name)[None], side)[0], inputs, preprocessing=preprocessing)
             yield number, crops(inputs, clip, count, draw)
 
 
@@ -137,8 +122,11 @@ def moments(inputs: tuple[Input, ...], count: int, more: Sequence[Path], draw: n
     chosen: list[Moment] = []
     number = 0
     for path in [*(folder / name for name in CLIPS), *more]:
-        frames = decoded(path)
-        for shot in (frames[run] for run in shots(frames) if run.stop - run.start > span):
+        for _, run in itertools.groupby(numbered_shots(_decoded(path)), key=lambda numbered: numbered[0]):
+            # One shot is held at a time.
+            shot = np.stack([frame for _, frame in run])
+            if len(shot) <= span:
+                continue
             speeds = [s for s in SPEEDS if span * s < len(shot)]
             views = list(itertools.product(speeds, sides(inputs, CLIP_SCALES), (1, -1)))
             for i, view in enumerate(draw.permutation(len(views))[:count]):
