@@ -196,7 +196,7 @@ def decoded(monkeypatch):
     monkeypatch.setattr(dataset, "_folder_of", lambda *names: Path("."))
     monkeypatch.setattr(dataset, "checksum", lambda path: dataset.CLIPS[path.name])
     frames = np.stack([np.roll(texture(12, 16), t, axis=1) for t in range(20)])
-    monkeypatch.setattr(dataset, "decoded", lambda path: frames)
+    monkeypatch.setattr(dataset, "_decoded", lambda path: frames)
 
 
 def test_moments_are_as_long_as_a_sample(decoded):

@@ -280,7 +280,8 @@ SHORT = ("--steps", "8", "--chi", "10,0", "--few", "1", "--directed", "sunrise")
 def test_optima_are_judged_beside_chance_and_not_again(quick, tmp_path, monkeypatch):
     out = str(tmp_path / "truth")
     command = (*SHORT, "--classes", "sunrise,snow,2", "--starts", "2", "--layers", "classes", "--units", "2")
-    monkeypatch.setattr(dataset, "decoded", lambda path: np.full((40, 36, 40, 3), 200, np.uint8))
+    grey = np.full((36, 40, 3), 200, np.uint8)
+    monkeypatch.setattr(video, "open", lambda path: (video.Frame(t / 25, grey) for t in range(40)))
     clip = tmp_path / "snow" / "v1.mp4"
     clip.parent.mkdir()
     clip.touch()
