@@ -16,6 +16,7 @@ from stjax import Clip, Input, UsageError, probe, start_ascent, visualize_units
 from stjax.ascent.parametrization import MovingPicture, Parametrization
 from stjax.ascent.recipes import MOVING, RECIPES, recipe_named, suited
 from stjax.networks.discovery import describe
+from stjax.networks.i3d import I3D
 from stjax.types import Network
 
 LAYER = "classes"
@@ -183,7 +184,12 @@ def test_it_is_the_recipe_of_classes_that_see_video_alone(moving, network):
     assert isinstance(MOVING.parametrization, Parametrization)
     layers = {layer.name: layer for layer in moving[0].layers}
     assert suited(layers[LAYER], moving[0].inputs) is MOVING
-    assert suited(layers["deep"], moving[0].inputs).name == "fast"
+    # They see 3 and 21 pixels.
+    assert [suited(layers[name], moving[0].inputs).name for name in ("stem", "deep")] == ["fast", "moving"]
+    i3d = {layer.name.partition("/")[2]: layer for layer in I3D(streams=("appearance",)).layers}
+    expected = {"Conv3d_1a_7x7": "fast", "Conv3d_2b_1x1": "fast", "Conv3d_2c_3x3": "moving", "Mixed_5c": "moving"}
+    given = I3D(streams=("appearance",)).inputs
+    assert {name: suited(i3d[name], given).name for name in expected} == expected
     assert suited(network.layers[-1], network.inputs).name == "global"
 
 
