@@ -6,18 +6,23 @@ are joined along the channels,
 
     y[t, i, j] = sum_{u,v} concat_k x[s t + k, s i + u, s j + v] . concat_k w[k, u, v]
 
-and a stride s in space becomes a stride of 1 over blocks of s x s pixels, whose channels are joined as well (space to
-depth). Gradients follow by the chain rule: every convolution in them has stride 1, and none is 3-D. Max-pooling is the
-largest of shifted slices, one axis after another, since XLA's `reduce_window` has a slow gradient on CPU.
+with a stride s in space as it stands. Gradients follow by the chain rule, but for a stride: there the gradient is that
+of the same convolution with a stride of 1 over blocks of s x s pixels, whose channels are joined as well (space to
+depth). So every convolution in a gradient has stride 1, and none is 3-D. Max-pooling is the largest of shifted slices,
+one axis after another, since XLA's `reduce_window` has a slow gradient on CPU.
 
-Measured on 2 cores whose matrix rate is 394 GFLOP/s, value and gradient, useful GFLOP/s: 8 cones of I3D's Mixed_3c 197,
-2 of Mixed_4c 220, a class at 32 x 112 x 112 232. Of the 91 ms for Mixed_3c the first convolution takes 57, since blocks
-give it 8 x 8 taps for 7 x 7. Its gradient runs at 164, 2c and the 3x3x3 of the Mixed at 290 to 550 (Winograd).
+Measured in processor time of one thread, whose matrix rate is 176 GFLOP/s, useful GFLOP/s of I3D's first convolution
+over 8 cones of Mixed_3c: 104 with its stride, in blocks 85; its gradient 81. Blocks give it 8 x 8 taps for 7 x 7, and
+zeros around 27 x 27 places make them 30 x 30: its product itself runs at 143. Channels padded from 84 to 96 would save
+8 % of the gradient. Other forms, ms: of the gradient's 61 in blocks, 182 as XLA has it, 77 as four parities of pixels,
+56 as two parities of rows before they are put together, 63 to 94 by Winograd's F(3x3, 4x4), 147 as one product before
+its additions; of the 37 forward with its stride, 39 with blocks of columns, 47 in blocks, 57 to 76 by Winograd.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +32,8 @@ from stjax.networks.convolution import conv3x3
 
 Padding = tuple[str, str, str]
 """Of t, y and x: "SAME" as TensorFlow has it, or "VALID"."""
+Zeros = tuple[tuple[int, int], ...]
+"""Before and behind each axis."""
 
 
 def same(length: int, side: int, stride: int) -> tuple[int, int]:
@@ -74,7 +81,7 @@ def conv3d(x: Array, kernel: Array, bias: Array, *, stride: int = 1, padding: Pa
     if kernel.shape[:3] == (1, 1, 1) and stride == 1:
         y = clips @ kernel[0, 0, 0]
     elif jax.default_backend() == "cpu":
-        y = _joined(clips, kernel, stride, zeros)
+        y = _joined(clips, kernel, (1, 1), zeros) if stride == 1 else _strided(clips, kernel, stride, zeros)
     else:
         dimensions = ("NDHWC", "DHWIO", "NDHWC")
         y = lax.conv_general_dilated(clips, kernel, (stride,) * 3, zeros, dimension_numbers=dimensions)
@@ -110,7 +117,7 @@ def max_pool3d(x: Array, *, window: tuple[int, int, int], stride: tuple[int, int
     return x
 
 
-def _zeros(lengths: Sequence[int], sides: Sequence[int], stride: int, padding: Sequence[str]) -> list[tuple[int, int]]:
+def _zeros(lengths: Sequence[int], sides: Sequence[int], stride: int, padding: Sequence[str]) -> Zeros:
     if any(each not in ("SAME", "VALID") for each in padding):
         raise ValueError(f'padding must be "SAME" or "VALID" on each axis: got {padding}')
     short = [
@@ -120,10 +127,10 @@ def _zeros(lengths: Sequence[int], sides: Sequence[int], stride: int, padding: S
     ]
     if short:
         raise ValueError(f'a VALID window of {short[0][1]} needs as long an axis: got {short[0][0]}; use "SAME"')
-    return [
+    return tuple(
         same(length, side, stride) if each == "SAME" else (0, 0)
         for length, side, each in zip(lengths, sides, padding, strict=True)
-    ]
+    )
 
 
 def _slide_max(x: Array, axis: int, side: int, stride: int, before: int, after: int) -> Array:
@@ -141,35 +148,61 @@ def _taken(x: Array, axis: int, start: int, stride: int, count: int) -> Array:
     return lax.slice_in_dim(x, start, start + (count - 1) * stride + 1, stride, axis)
 
 
-def _joined(x: Array, kernel: Array, stride: int, zeros: list[tuple[int, int]]) -> Array:
-    """The 2-D form; x (batch, time, height, width, c_in)."""
+def _joined(x: Array, kernel: Array, strides: tuple[int, int], zeros: Zeros) -> Array:
+    """The 2-D form; x (batch, time, height, width, c_in), strides of time and of space."""
     taps, (c_in, c_out) = kernel.shape[:3], kernel.shape[3:]
-    outputs = [
-        (length + sum(edge) - tap) // stride + 1 for length, edge, tap in zip(x.shape[1:4], zeros, taps, strict=True)
-    ]
     # conv3x3 pads by itself what is as wide on all sides; the rest is padded here.
-    inside = stride == 1 and taps[1:] == (3, 3) and zeros[1:] == [(1, 1), (1, 1)]
+    small = strides[1] == 1 and taps[1:] == (3, 3)
+    inside = small and zeros[1:] == ((1, 1), (1, 1))
     edges = [(0, 0), zeros[0], *([(0, 0)] * 2 if inside else zeros[1:]), (0, 0)]
-    # As many blocks as the outputs and the kernel reach over; what is beyond is cut off, or zeros that meet zeros.
-    blocks = [count + -(-tap // stride) - 1 for count, tap in zip(outputs[1:], taps[1:], strict=True)]
-    if stride > 1:
-        for axis, (count, (before, _)) in enumerate(zip(blocks, zeros[1:], strict=True), start=2):
-            edges[axis] = (before, stride * count - before - x.shape[axis])
     if any(edge != (0, 0) for edge in edges):
         x = lax.pad(x, jnp.zeros((), x.dtype), [(*edge, 0) for edge in edges])
-    if stride > 1:
-        x = x.reshape(*x.shape[:2], blocks[0], stride, blocks[1], stride, c_in).swapaxes(3, 4)
-        x = x.reshape(*x.shape[:4], stride * stride * c_in)
-        kernel = _blocked(kernel, stride)
-    frames = [_taken(x, 1, k, stride, outputs[0]) for k in range(taps[0])]
-    x = jnp.concatenate(frames, -1).reshape(-1, *x.shape[2:4], taps[0] * x.shape[-1])
+    count = (x.shape[1] - taps[0]) // strides[0] + 1
+    frames = [_taken(x, 1, k, strides[0], count) for k in range(taps[0])]
+    x = jnp.concatenate(frames, -1).reshape(-1, *x.shape[2:4], taps[0] * c_in)
     kernel = jnp.moveaxis(kernel, 0, 2)
     kernel = kernel.reshape(*kernel.shape[:2], -1, c_out)
-    if kernel.shape[:2] == (3, 3):
+    if small:
         y = conv3x3(x, kernel, jnp.zeros(c_out, x.dtype), padding="SAME" if inside else "VALID")
     else:
-        y = lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-    return y.reshape(-1, outputs[0], *y.shape[1:])
+        space = (strides[1],) * 2
+        y = lax.conv_general_dilated(x, kernel, space, "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    return y.reshape(-1, count, *y.shape[1:])
+
+
+def _evaluate(x: Array, kernel: Array, stride: int, zeros: Zeros) -> Array:
+    return _joined(x, kernel, (stride, stride), zeros)
+
+
+def _strided_forward(x: Array, kernel: Array, stride: int, zeros: Zeros) -> tuple[Array, tuple[Array, Array]]:
+    return _evaluate(x, kernel, stride, zeros), (x, kernel)
+
+
+def _strided_backward(stride: int, zeros: Zeros, saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
+    x, kernel = saved
+    # jit drops whichever of the two is not asked for.
+    (g_x,) = jax.linear_transpose(lambda x: _in_blocks(x, kernel, stride, zeros), x)(g)
+    (g_kernel,) = jax.linear_transpose(lambda kernel: _in_blocks(x, kernel, stride, zeros), kernel)(g)
+    return g_x, g_kernel
+
+
+_strided: Any = jax.custom_vjp(_evaluate, nondiff_argnums=(2, 3))
+_strided.defvjp(_strided_forward, _strided_backward)
+
+
+def _in_blocks(x: Array, kernel: Array, stride: int, zeros: Zeros) -> Array:
+    """A convolution with a stride as one with a stride in time alone, over blocks of pixels."""
+    edges = [(0, 0)] * x.ndim
+    # As many blocks as the outputs and the kernel reach over; what is beyond is cut off, or zeros that meet zeros.
+    blocks = []
+    for axis, (before, after) in enumerate(zeros[1:], start=2):
+        length, tap = x.shape[axis], kernel.shape[axis - 1]
+        blocks.append((length + before + after - tap) // stride + -(-tap // stride))
+        edges[axis] = (before, stride * blocks[-1] - before - length)
+    x = lax.pad(x, jnp.zeros((), x.dtype), [(*edge, 0) for edge in edges])
+    x = x.reshape(*x.shape[:2], blocks[0], stride, blocks[1], stride, x.shape[-1]).swapaxes(3, 4)
+    x = x.reshape(*x.shape[:4], -1)
+    return _joined(x, _blocked(kernel, stride), (stride, 1), (zeros[0], (0, 0), (0, 0)))
 
 
 def _blocked(kernel: Array, stride: int) -> Array:
