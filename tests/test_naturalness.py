@@ -110,7 +110,8 @@ def test_the_penalty_is_a_plain_loop(toy):
 
 @pytest.mark.usefixtures("as_flax_has_it")
 def test_optima_of_classes_keep_near_what_is_natural(toy):
-    request = stjax.Request(model=toy, layer="classes", units=[1], chi=[1.0], recipe=stjax.MOVING)
+    recipe = dataclasses.replace(stjax.MOVING, steps=20)
+    request = stjax.Request(model=toy, layer="classes", units=[1], chi=[1.0], recipe=recipe)
     bare = dataclasses.replace(request, model=dataclasses.replace(toy, moments={}))
     near, far = (departure(toy, stjax.visualize_units(each)[0].appearance[0, 0])[0] for each in (request, bare))
     assert near < 0.5 * far
