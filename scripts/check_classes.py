@@ -38,7 +38,6 @@ from free_frames import FREE_FRAMES
 from rich.progress import track
 
 import stjax
-from stjax import files
 from stjax.analysis import naming, views
 from stjax.analysis.calibration import calibrated
 from stjax.analysis.change import change_of
@@ -305,12 +304,9 @@ def main() -> None:
         f"{', '.join(name for name in names if name in directed) or 'none'}. Noise, free frames and untrained: the "
         f"first {min(options.few, len(names))} classes, one seed."
     )
-    text = f"{head}\n\n{truth_tables.markdown(tables)}"
-    print(text)
-    files.write_text(options.out / "truth.md", text)
     measured = {"chi": wanted.chi, "classes": names, "directed": [name for name in names if name in directed]}
     measured |= {"views": views.VIEWS, "groups": plain(parts), "depth": deep}
-    files.write_text(options.out / "truth.json", json.dumps({"made": files.MARK} | measured, indent=2))
+    truth_tables.report(options.out, head, tables, measured)
 
 
 if __name__ == "__main__":

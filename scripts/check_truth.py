@@ -30,7 +30,7 @@ import truth_tables
 from rich.progress import Progress
 
 import stjax
-from stjax import figures, files
+from stjax import figures
 from stjax.analysis import scores
 from stjax.analysis.depth import depth
 from stjax.analysis.scores import Measurements
@@ -223,12 +223,9 @@ def main() -> None:
         f"Recipe {recipe.name}, {recipe.steps} steps; mean over {options.starts} starts (least-most); "
         f"{options.clips} clips."
     )
-    text = f"{head}\n\n{truth_tables.markdown(tables)}"
-    print(text)
-    files.write_text(options.out / "truth.md", text)
     measured = {"chi": chi, "recipe": repr(recipe), "optima": plain(optima), "untrained": plain({"untrained": random})}
     measured |= {"references": plain({k: [v] for k, v in references.items()}), "depth": layered}
-    files.write_text(options.out / "truth.json", json.dumps({"made": files.MARK} | measured, indent=2))
+    truth_tables.report(options.out, head, tables, measured)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,16 @@
-"""What check_truth.py measured, as tables: every number beside its chance level and beside generated clips."""
+"""What check_truth.py measured, as tables, every number beside its chance level and beside generated clips; reports."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from markdown_table import markdown_table
 
+from stjax import files
 from stjax.analysis import recovery, scores
 from stjax.analysis.scores import Measurements
 from stjax.training.generated import CLASSES
@@ -188,3 +191,11 @@ def markdown(parts: Sequence[Table]) -> str:
     for title, heads, body in parts:
         lines += [f"### {title}", "", *markdown_table(heads, body), ""]
     return "\n".join(lines)
+
+
+def report(out: Path, head: str, tables: Sequence[Table], measured: Mapping[str, Any]) -> None:
+    """Prints what was measured, and writes it: tables into truth.md, all numbers into truth.json."""
+    text = f"{head}\n\n{markdown(tables)}"
+    print(text)
+    files.write_text(out / "truth.md", text)
+    files.write_text(out / "truth.json", json.dumps({"made": files.MARK} | dict(measured), indent=2))

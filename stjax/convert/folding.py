@@ -84,7 +84,7 @@ def unit_scales(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 def moments(arrays: Mapping[str, np.ndarray], epsilon: float) -> dict[str, Moments]:
     """Mean and deviation of what each normalisation gave over the data that the network was trained on.
 
-    mean = shift,  deviation = |scale| sqrt(variance / (variance + epsilon))
+        mean = shift,  deviation = |scale| sqrt(variance / (variance + epsilon))
 
     Args:
       arrays: the four vectors of NORMALISATION of each layer that has one; see `check_normalisation`.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from stjax.convert import class_names, direct, folding, plausibility, published, store
 from stjax.convert.direct import NoOptions
-from stjax.convert.i3d.tables import BRANCHES, FIRST, MIXED, STEM
+from stjax.convert.i3d.tables import BRANCHES, ENDS, FIRST, MIXED, STEM
 from stjax.convert.published import Published
 from stjax.convert.readers.contents import Contents
 from stjax.convert.readers.crc32c import crc32c, masked
@@ -134,10 +133,7 @@ def moments_of(stream: str, file: Published) -> dict[str, Moments]:
         return {}
     arrays |= {} if table.scaled else folding.unit_scales(arrays)
     own = folding.moments(arrays, table.epsilon)
-    ends = [
-        branch for branch, after in pairwise((*BRANCHES, "")) if branch.partition("/")[0] != after.partition("/")[0]
-    ]
-    parts = {layer: [layer] for layer in STEM} | {layer: [f"{layer}/{end}" for end in ends] for layer in MIXED}
+    parts = {layer: [layer] for layer in STEM} | {layer: [f"{layer}/{end}" for end in ENDS] for layer in MIXED}
     return {
         f"{stream}/{layer}": Moments(
             *map(np.concatenate, zip(*(own[f"{stream}/{name}"] for name in names), strict=True))

@@ -15,6 +15,8 @@ BRANCHES = tuple(
     for branch, name in ((0, "0a_1x1"), (1, "0a_1x1"), (1, "0b_3x3"), (2, "0a_1x1"), (2, "0b_3x3"), (3, "0b_1x1"))
 )
 """Convolutions of a Mixed, in the order of `networks.i3d.MIXED`."""
+ENDS = tuple(BRANCHES[number] for number in (0, 2, 4, 5))
+"""The last of each branch, whose outputs side by side are that of the Mixed."""
 LAYER = r"(Conv3d_\w+|Mixed_\w+/Branch_\d/Conv3d_\w+)"
 _MIDDLE = (127.5, 127.5, 127.5)
 
